@@ -1,0 +1,1 @@
+"""The Delta tables: what they are called, what their rows say, how they are written and read."""

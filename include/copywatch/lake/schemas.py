@@ -1,0 +1,235 @@
+"""The tables' columns. Arrow schemas are the one source; Spark's are made from them.
+
+Each field's description is kept as its comment in the Delta table, so an analyst sees it in `DESCRIBE TABLE`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+TAGS = pa.map_(pa.string(), pa.float32())
+
+
+def _field(name: str, kind: pa.DataType, comment: str, *, nullable: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"comment": comment})
+
+
+_RUN = _field("run", pa.string(), "Airflow run that wrote the row")
+_SITE = _field("site", pa.string(), "name of the site, as in sites.yaml")
+_PAGE_URL = _field("page_url", pa.string(), "page that shows the image")
+_IMAGE_URL = _field("image_url", pa.string(), "address of the image itself")
+_UPLOADER = _field("uploader", pa.string(), "who uploaded it, as the page says; null: it does not say")
+_UPLOADED_AT = _field("uploaded_at", TIMESTAMP, "when it was uploaded, as the page says")
+_CRAWLED_AT = _field("crawled_at", TIMESTAMP, "when we fetched it")
+_SHA256 = _field("sha256", pa.string(), "SHA-256 of the bytes, hexadecimal")
+_TAG = _field("tag", pa.string(), "most probable tag; the partition")
+_TAGS = _field("tags", TAGS, "probability of each tag")
+_FINGERPRINT = _field("fingerprint", pa.binary(), "the deciding algorithm's fingerprint (mao: 180 bytes)")
+_ALGORITHM = _field("algorithm", pa.string(), "algorithm and version of the fingerprint, such as mao/1")
+_SIGHTING_ID = _field("sighting_id", pa.string(), "site, page, image address and bytes, hashed: one sighting")
+_PROTECTED_ID = _field("protected_id", pa.string(), "the protected image")
+
+_SIGHTING = [_SIGHTING_ID, _SITE, _PAGE_URL, _IMAGE_URL, _UPLOADER, _UPLOADED_AT, _CRAWLED_AT, _SHA256]
+_FINGERPRINTED = [_FINGERPRINT, _ALGORITHM, _TAG, _TAGS]
+
+LANDING = pa.schema(
+    [
+        _RUN,
+        _SITE,
+        _PAGE_URL,
+        _IMAGE_URL,
+        _UPLOADER,
+        _UPLOADED_AT,
+        _CRAWLED_AT,
+        _field("content_type", pa.string(), "what the server said it is"),
+        _field("http_status", pa.int32(), "what the server answered; null: it did not"),
+        _field("reason", pa.string(), "why there are no bytes; null: there are"),
+        _field("detail", pa.string(), "what was seen, beside the reason"),
+        _SHA256,
+        _field("size", pa.int64(), "bytes"),
+        _field("bytes", pa.large_binary(), "the image, as fetched; null with a reason"),
+    ]
+)
+"""One row of a crawl's shard: an image fetched, or one that could not be, with its reason."""
+
+INTAKE = pa.schema(
+    [
+        _RUN,
+        _field("application_id", pa.int64(), "the ledger's application"),
+        _field("owner", pa.string(), "owner's id in the ledger"),
+        _field("storage_address", pa.string(), "where the original is kept"),
+        _field("registered_at", TIMESTAMP, "when the application was accepted"),
+        _field("protected_until", TIMESTAMP, "end of the protection; null: open"),
+        _SHA256,
+        _field("bytes", pa.large_binary(), "the original"),
+    ]
+)
+"""One row of an intake shard: an accepted application's original."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Delta table: its name, its columns, how it is partitioned."""
+
+    name: str
+    columns: pa.Schema
+    partition_by: tuple[str, ...]
+    comment: str
+
+
+PROTECTED = Table(
+    "protected",
+    pa.schema(
+        [
+            _PROTECTED_ID,
+            _field("owner", pa.string(), "owner's id in the ledger"),
+            _field("application_id", pa.int64(), "the ledger's application"),
+            _field("storage_address", pa.string(), "where the original is kept"),
+            _SHA256,
+            *_FINGERPRINTED,
+            _field("other_fingerprints", pa.map_(pa.string(), pa.binary()), "fingerprints of further algorithms"),
+            _field("width", pa.int32(), "pixels"),
+            _field("height", pa.int32(), "pixels"),
+            _field("registered_at", TIMESTAMP, "when the protection began"),
+            _field("protected_until", TIMESTAMP, "when it ends; null: open"),
+            _field("status", pa.string(), "active, or withdrawn"),
+            _RUN,
+        ]
+    ),
+    ("tag",),
+    "a protected image",
+)
+
+_DETECTED_COLUMNS = [
+    *_SIGHTING,
+    *_FINGERPRINTED,
+    _field("width", pa.int32(), "pixels"),
+    _field("height", pa.int32(), "pixels"),
+    _RUN,
+]
+
+DETECTED = Table("detected", pa.schema(_DETECTED_COLUMNS), ("tag",), "a sighting still in play")
+SEEN = Table("seen", pa.schema(_DETECTED_COLUMNS), ("tag",), "a sighting found different (T = 2); no bytes are kept")
+
+MATCHES = Table(
+    "matches",
+    pa.schema(
+        [
+            *_SIGHTING,
+            _PROTECTED_ID,
+            _field("owner", pa.string(), "owner's id in the ledger"),
+            _field("verdict", pa.int8(), "the paper's T: 0 identical, 1 similar"),
+            _field("distance", pa.float64(), "normalised Hamming distance, 0 to 1"),
+            _ALGORITHM,
+            _field("threshold", pa.float64(), "Th in force at the match"),
+            _field("state", pa.string(), "certain, doubtful (waits for a person), accepted or refused"),
+            _field("decided_by", pa.string(), "who decided a doubtful one"),
+            _field("decided_at", TIMESTAMP, "when"),
+            _field("matched_at", TIMESTAMP, "when the pair was found"),
+            _TAG,
+            _RUN,
+        ]
+    ),
+    ("tag",),
+    "a (sighting, protected image) pair with T < 2",
+)
+
+REJECTED = Table(
+    "rejected",
+    pa.schema(
+        [
+            _SITE,
+            _PAGE_URL,
+            _IMAGE_URL,
+            _field("reason", pa.string(), "why there is no usable image"),
+            _field("detail", pa.string(), "what was seen"),
+            _field("http_status", pa.int32(), "what the server answered"),
+            _SHA256,
+            _field("size", pa.int64(), "bytes"),
+            _CRAWLED_AT,
+            _RUN,
+        ]
+    ),
+    ("site",),
+    "bytes, or an address, that gave no usable image",
+)
+
+FEATURES = Table(
+    "features",
+    pa.schema(
+        [
+            _PROTECTED_ID,
+            _field("shard", pa.int32(), "the partition"),
+            _field("codes", pa.binary(), "quantised local descriptors"),
+            _field("positions", pa.binary(), "their places, scales and angles"),
+            _field("thumbnail", pa.binary(), "a small picture, for the review"),
+        ]
+    ),
+    ("shard",),
+    "a protected image's local features",
+)
+
+THRESHOLDS = Table(
+    "thresholds",
+    pa.schema(
+        [
+            _ALGORITHM,
+            _field("threshold", pa.float64(), "Th"),
+            _field("false_alarm_rate", pa.float64(), "share of different pairs within Th, as wished"),
+            _field("method", pa.string(), "normal: Formula (3); tail: measured; published: by its authors"),
+            _field("images", pa.int64(), "different images measured"),
+            _field("pairs", pa.int64(), "pairs measured"),
+            _field("mean", pa.float64(), "mean distance"),
+            _field("deviation", pa.float64(), "standard deviation of the distance"),
+            _field("calibrated_at", TIMESTAMP, "when"),
+            _RUN,
+        ]
+    ),
+    (),
+    "what calibration measured",
+)
+
+CRAWL_STATS = Table(
+    "crawl_stats",
+    pa.schema(
+        [
+            _SITE,
+            _field("outcome", pa.string(), "finished, limited (a bound of sites.yaml was reached) or failed"),
+            _field("error", pa.string(), "why it failed"),
+            _field("pages", pa.int64(), "pages read"),
+            _field("images_found", pa.int64(), "image addresses on them"),
+            _field("images_known", pa.int64(), "of these, fetched by an earlier crawl"),
+            _field("images_fetched", pa.int64(), "fetched now"),
+            _field("images_failed", pa.int64(), "could not be fetched; each is a row of rejected"),
+            _field("bytes_fetched", pa.int64(), "bytes of the images fetched"),
+            _field("started_at", TIMESTAMP, "begin of the crawl"),
+            _field("finished_at", TIMESTAMP, "its end"),
+            _RUN,
+        ]
+    ),
+    (),
+    "one crawl of one site",
+)
+
+CAPACITY = Table(
+    "capacity",
+    pa.schema(
+        [
+            _field("measured_at", TIMESTAMP, "when"),
+            _field("images_per_hour", pa.float64(), "demand measured or forecast"),
+            _field("forecast", pa.bool_(), "false: measured"),
+            _field("nodes", pa.int32(), "nodes that serve it"),
+            _RUN,
+        ]
+    ),
+    (),
+    "what forecasts measured",
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (PROTECTED, SEEN, DETECTED, MATCHES, FEATURES, REJECTED, THRESHOLDS, CRAWL_STATS, CAPACITY)
+}

@@ -1,0 +1,1 @@
+"""The relational store: what people decide, and what must happen exactly once."""

@@ -1,0 +1,207 @@
+"""The ledger's tables.
+
+Everything lives in the PostgreSQL schema `copywatch`, so that the ledger may share a server, or a database, with
+Airflow's own tables.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import (
+    CheckConstraint,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+SCHEMA = "copywatch"
+
+
+class Base(DeclarativeBase):
+    """Base of all models; names every constraint, so that migrations can name them too."""
+
+    metadata = MetaData(
+        schema=SCHEMA,
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        },
+    )
+    type_annotation_map = {datetime: DateTime(timezone=True), str: Text, float: Double}  # noqa: RUF012
+
+
+class ApplicationState(StrEnum):
+    """Where an application for protection stands."""
+
+    RECEIVED = "received"
+    REFUSED = "refused"
+    PROTECTED = "protected"
+
+
+class ReviewState(StrEnum):
+    """What a person said of a doubtful match."""
+
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
+class AlertState(StrEnum):
+    """Where an alert stands in the outbox."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+class Owner(Base):
+    """Somebody whose images are protected."""
+
+    __tablename__ = "owners"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(String(320), unique=True)
+    """Lower case; alerts go here."""
+    name: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Application(Base):
+    """One image that an owner asked to be protected."""
+
+    __tablename__ = "applications"
+    __table_args__ = (UniqueConstraint("run", "owner_id", "filename"), Index(None, "sha256"), Index(None, "state"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    owner_id: Mapped[int] = mapped_column(ForeignKey("owners.id"))
+    run: Mapped[str]
+    """The protect_images run that read it; retries of the run find their own rows by it."""
+    filename: Mapped[str]
+    sha256: Mapped[str] = mapped_column(String(64))
+    storage_address: Mapped[str | None]
+    """Address of the original in the image store."""
+    state: Mapped[str] = mapped_column(String(16), default=ApplicationState.RECEIVED)
+    reason: Mapped[str | None]
+    """Why it was refused."""
+    protected_id: Mapped[str | None] = mapped_column(String(32))
+    protected_until: Mapped[datetime | None]
+    submitted_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    decided_at: Mapped[datetime | None]
+    confirmed_at: Mapped[datetime | None]
+    """When the owner was told."""
+
+    owner: Mapped[Owner] = relationship(lazy="joined")
+
+
+class CrawledImage(Base):
+    """An image address that a crawl has settled, so that the next crawl leaves it."""
+
+    __tablename__ = "crawled_images"
+
+    site: Mapped[str] = mapped_column(String(63), primary_key=True)
+    url_hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    """SHA-256 of the normalised address: addresses may be long, and are theirs to choose."""
+    run: Mapped[str]
+    settled_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class CrawlCursor(Base):
+    """How far the crawls of a site have come."""
+
+    __tablename__ = "crawl_cursors"
+
+    site: Mapped[str] = mapped_column(String(63), primary_key=True)
+    last_started_at: Mapped[datetime | None]
+    last_finished_at: Mapped[datetime | None]
+    """End of the last crawl that did not fail."""
+    last_run: Mapped[str | None]
+    last_error: Mapped[str | None]
+
+
+class Evidence(Base):
+    """All that people need to know of a match: one (sighting, protected image) pair with T < 2."""
+
+    __tablename__ = "evidence"
+    __table_args__ = (
+        UniqueConstraint("sighting_id", "protected_id"),
+        CheckConstraint("verdict IN (0, 1)", name="verdict"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sighting_id: Mapped[str] = mapped_column(String(32))
+    protected_id: Mapped[str] = mapped_column(String(32))
+    owner_id: Mapped[int] = mapped_column(ForeignKey("owners.id"))
+    run: Mapped[str]
+    site: Mapped[str] = mapped_column(String(63))
+    page_url: Mapped[str]
+    image_url: Mapped[str]
+    uploader: Mapped[str | None]
+    uploaded_at: Mapped[datetime | None]
+    crawled_at: Mapped[datetime]
+    verdict: Mapped[int] = mapped_column(SmallInteger)
+    """The paper's T: 0 identical, 1 similar."""
+    distance: Mapped[float]
+    algorithm: Mapped[str] = mapped_column(String(32))
+    threshold: Mapped[float]
+    found_sha256: Mapped[str] = mapped_column(String(64))
+    found_address: Mapped[str]
+    """Address of the found bytes in the image store."""
+    protected_address: Mapped[str]
+    """Address of the original in the image store."""
+    protected_filename: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    owner: Mapped[Owner] = relationship(lazy="joined")
+    review: Mapped[Review | None] = relationship(back_populates="evidence")
+    alert: Mapped[Alert | None] = relationship(back_populates="evidence")
+
+
+class Review(Base):
+    """A doubtful match that a person decides."""
+
+    __tablename__ = "reviews"
+    __table_args__ = (Index(None, "state"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    evidence_id: Mapped[int] = mapped_column(ForeignKey("evidence.id"), unique=True)
+    state: Mapped[str] = mapped_column(String(16), default=ReviewState.PENDING)
+    decided_by: Mapped[str | None]
+    decided_at: Mapped[datetime | None]
+    applied_run: Mapped[str | None]
+    """The review_matches run that carried the decision out; null: not yet."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    evidence: Mapped[Evidence] = relationship(back_populates="review", lazy="joined")
+
+
+class Alert(Base):
+    """One alert in the outbox: at most one per evidence, however often a task runs."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (Index(None, "state"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    evidence_id: Mapped[int] = mapped_column(ForeignKey("evidence.id"), unique=True)
+    state: Mapped[str] = mapped_column(String(16), default=AlertState.PENDING)
+    attempts: Mapped[int] = mapped_column(default=0)
+    last_error: Mapped[str | None]
+    run: Mapped[str]
+    """The run that put it in the outbox."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    sent_at: Mapped[datetime | None]
+
+    evidence: Mapped[Evidence] = relationship(back_populates="alert", lazy="joined")

@@ -1,0 +1,117 @@
+"""One typed settings object, read from environment variables with the prefix `COPYWATCH_` and from `.env`.
+
+`.env.example` lists every setting with its default; a test keeps the two together.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from copywatch.errors import SettingsError
+
+PROJECT_DIR = Path(__file__).resolve().parents[2]
+ENV_PREFIX = "COPYWATCH_"
+
+
+class Settings(BaseSettings):
+    """What an administrator can set. Paths are local or, where said, any fsspec URL."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
+
+    data_dir: Path = Field(PROJECT_DIR / "var" / "copywatch", description="Everything that is kept, unless set below")
+    warehouse_url: str = Field("", description="Where the Delta tables are; default DATA_DIR/warehouse")
+    landing_dir: Path | None = Field(None, description="Where crawls put their shards; default DATA_DIR/landing")
+    image_store_url: str = Field(
+        "", description="Where originals and evidence are kept, any fsspec URL; default DATA_DIR/images"
+    )
+    intake_dir: Path | None = Field(
+        None, description="The only folder protect_images reads images from; default DATA_DIR/intake"
+    )
+    prepared_dir: Path = Field(
+        PROJECT_DIR / ".venv" / "share" / "copywatch",
+        description="What set-up prepared: jars, tag models, the class-data archive",
+    )
+    sites_file: Path = Field(PROJECT_DIR / "sites.yaml", description="The sites to watch")
+
+    database_url: SecretStr | None = Field(
+        None, description="The ledger's PostgreSQL, as an SQLAlchemy URL; unset: an embedded server in DATA_DIR"
+    )
+
+    airflow_url: str = Field("http://localhost:8080", description="Address of the Airflow UI, for links in mails")
+    portal_url: str = Field("http://localhost:8090", description="Address of the owners' portal, for links in mails")
+
+    smtp_host: str = Field("localhost", description="Mail server that alerts go out by")
+    smtp_port: int = Field(1025, ge=1, le=65535, description="Its port")
+    smtp_user: str = Field("", description="User at the mail server; empty: no login")
+    smtp_password: SecretStr = Field(SecretStr(""), description="Password at the mail server")
+    smtp_tls: bool = Field(False, description="Use STARTTLS before login")
+    mail_from: str = Field("Copywatch <alerts@copywatch.invalid>", description="Sender of alerts")
+
+    algorithm: str = Field("mao", description="Fingerprint that decides: mao")
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="Th of the verdict: T = 1 up to this distance; unset: the algorithm's own"
+    )
+    identical_bound: float = Field(0.0, ge=0, le=1, description="T = 0 up to this distance; 0 is the paper's")
+    tag_coverage: float = Field(
+        0.95, gt=0, le=1, description="tau: an image is looked up under its best tags until they sum to this"
+    )
+
+    max_image_bytes: int = Field(32 * 2**20, gt=0, description="Larger downloads and uploads are refused")
+    max_image_pixels: int = Field(64_000_000, gt=0, description="Images with more pixels are refused undecoded")
+
+    crawl_user_agent: str = Field(
+        "Copywatch/0.1 (+image copyright monitoring; respects robots.txt)", description="How the crawler names itself"
+    )
+    crawl_timeout_seconds: float = Field(20.0, gt=0, description="One page or image may take this long")
+    crawl_site_seconds: float = Field(3600.0, gt=0, description="One site may take this long in a run")
+    shard_bytes: int = Field(32 * 2**20, gt=0, description="A landing shard is closed at this size")
+
+    seen_days: int = Field(365, gt=0, description="How long sightings found different are kept")
+
+    @property
+    def warehouse(self) -> str:
+        """URL of the folder of the Delta tables, without a trailing slash."""
+        return (self.warehouse_url or str(self.data_dir.resolve() / "warehouse")).rstrip("/")
+
+    @property
+    def landing(self) -> Path:
+        """Folder of the landing shards."""
+        return (self.landing_dir or self.data_dir / "landing").resolve()
+
+    @property
+    def image_store(self) -> str:
+        """URL of the folder of originals and evidence, without a trailing slash."""
+        return (self.image_store_url or str(self.data_dir.resolve() / "images")).rstrip("/")
+
+    @property
+    def intake(self) -> Path:
+        """Folder that `protect_images` may read."""
+        return (self.intake_dir or self.data_dir / "intake").resolve()
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings afresh.
+
+    Raises:
+        SettingsError: a variable holds a value that does not fit; the message names the variable.
+    """
+    env_file = os.environ.get(f"{ENV_PREFIX}ENV_FILE", str(PROJECT_DIR / ".env"))
+    try:
+        return Settings(_env_file=env_file, **overrides)  # type: ignore[call-arg,arg-type]
+    except ValidationError as error:
+        troubles = "; ".join(
+            f"{ENV_PREFIX}{'.'.join(str(part) for part in trouble['loc']).upper()}: {trouble['msg']}"
+            for trouble in error.errors()
+        )
+        raise SettingsError(f"settings: {troubles}. See .env.example for what each may be.") from error
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return load_settings()

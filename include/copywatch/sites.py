@@ -1,0 +1,207 @@
+"""The watched sites, as the administrator writes them in `sites.yaml`.
+
+```yaml
+sites:
+  - name: photo-community
+    start: https://photos.example/galleries
+    every: 6h
+```
+
+Every other field has a default that does for most sites. A mistake is told with its file and line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from copywatch.errors import SitesFileError
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def parse_interval(value: object) -> object:
+    """`30m`, `6h` or `1d` as a timedelta; anything else is left to pydantic to refuse."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)\s*([mhd])", value.strip())):
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError("an interval is a number and m, h or d: 30m, 6h, 1d")
+
+
+Interval = Annotated[timedelta, BeforeValidator(parse_interval)]
+
+
+class Selectors(BaseModel):
+    """Where a page says what. CSS selectors; each list is tried in turn, the first that finds something wins."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    item: str = Field(
+        "figure, article, .photo, .thumb, .gallery-item",
+        description="The element that holds one image and what is said of it",
+    )
+    image: list[str] = Field(
+        default_factory=lambda: ["img"], min_length=1, description="Images; the largest of srcset is taken"
+    )
+    uploader: list[str] = Field(
+        default_factory=lambda: ["[itemprop=author]", "[rel=author]", ".uploader", ".author", ".user"],
+        description="Who uploaded it, looked for in the image's item, then in the page",
+    )
+    uploaded_at: list[str] = Field(
+        default_factory=lambda: ["time[datetime]", "[itemprop=datePublished]", "[itemprop=uploadDate]", ".date"],
+        description="When, likewise: the datetime or content attribute, else the text",
+    )
+    follow: list[str] = Field(
+        default_factory=lambda: ["a"], description="Links to further pages; only those on the site's own host"
+    )
+
+
+class Site(BaseModel):
+    """One watched site."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Short name: lower case, digits, hyphens")
+    start: list[str] = Field(min_length=1, description="Address, or addresses, that the crawl starts at")
+    kind: Literal["gallery", "page", "sitemap"] = Field(
+        "gallery",
+        description="gallery: follow links on its own host; page: only the start pages; sitemap: pages of a sitemap",
+    )
+    every: Interval = Field(timedelta(days=1), description="Interval between crawls: 30m, 6h, 1d")
+    enabled: bool = Field(True, description="false: known, but not crawled")
+    select: Selectors = Field(default_factory=lambda: Selectors(), description="Where its pages say what")
+    max_pages: int = Field(1000, ge=1, description="Pages of one crawl")
+    max_images: int = Field(20_000, ge=1, description="Images of one crawl")
+    max_depth: int = Field(10, ge=0, description="Links between a start page and the last page")
+    delay_seconds: float = Field(0.5, ge=0, description="Least time between two requests to one host")
+    image_hosts: list[str] | None = Field(
+        None, description="Hosts whose images are fetched (hot-linked ones too); unset: any public host"
+    )
+    allow_private_addresses: bool = Field(
+        False, description="true only for a site inside your own network: lets the crawl reach private addresses"
+    )
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("start")
+    @classmethod
+    def _web_addresses(cls, value: list[str]) -> list[str]:
+        for address in value:
+            parts = urlsplit(address)
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                raise ValueError(f"{address!r} is no web address: it begins with http:// or https:// and a host")
+        return value
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Hosts of the start addresses: the pages that the crawl may follow links to."""
+        return frozenset(host for address in self.start if (host := urlsplit(address).hostname))
+
+
+class Sites(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sites: list[Site] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Sites:
+        names = [site.name for site in self.sites]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"two sites are named {', '.join(doubled)}")
+        return self
+
+    @property
+    def enabled(self) -> list[Site]:
+        """Sites that are crawled."""
+        return [site for site in self.sites if site.enabled]
+
+    @property
+    def shortest_interval(self) -> timedelta:
+        """The interval that `watch_sites` runs at."""
+        return min((site.every for site in self.enabled), default=timedelta(days=1))
+
+    def named(self, names: Sequence[str]) -> list[Site]:
+        """The sites of these names, in the order of the file.
+
+        Raises:
+            SitesFileError: a name is not in the file.
+        """
+        unknown = sorted(set(names) - {site.name for site in self.sites})
+        if unknown:
+            known = ", ".join(site.name for site in self.sites)
+            raise SitesFileError(f"no site is named {', '.join(unknown)}; there are: {known}")
+        return [site for site in self.sites if site.name in names]
+
+
+def _line_of(document: Any, path: Sequence[int | str]) -> int:
+    """The line (from 1) of the deepest part of `path` that the document has."""
+    line = 1
+    for part in path:
+        position = getattr(document, "lc", None)
+        if position is None:
+            break
+        try:
+            line = (position.item(part) if isinstance(part, int) else position.key(part))[0] + 1
+            document = document[part]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            break
+    return line
+
+
+def load_sites(path: Path) -> Sites:
+    """Read and check a sites file.
+
+    Raises:
+        SitesFileError: missing, no YAML, or a field is wrong; the message begins with `file:line:`.
+    """
+    try:
+        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SitesFileError(
+            f"{path}:1: there is no such file. Copy sites.example.yaml there, or set COPYWATCH_SITES_FILE."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SitesFileError(f"{path}:1: cannot be read: {error}") from error
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SitesFileError(f"{path}:{line}: this is no YAML: {error.problem}") from error
+    if not isinstance(document, dict):
+        raise SitesFileError(f"{path}:1: the file begins with 'sites:' and a list below it")
+    try:
+        return Sites.model_validate(document)
+    except ValidationError as error:
+        troubles = []
+        for trouble in error.errors():
+            field = ".".join(str(part) for part in trouble["loc"])
+            message = trouble["msg"].removeprefix("Value error, ")
+            troubles.append(f"{path}:{_line_of(document, trouble['loc'])}: {field}: {message}")
+        raise SitesFileError("\n".join(troubles)) from error
+
+
+def site_of_address(address: str) -> Site:
+    """A site made of one page address, for a crawl without any file.
+
+    Raises:
+        SitesFileError: it is no web address.
+    """
+    host = urlsplit(address).hostname or "page"
+    name = re.sub(r"[^a-z0-9]+", "-", host.lower()).strip("-")[:62] or "page"
+    try:
+        return Site.model_validate({"name": name, "start": address, "kind": "page"})
+    except ValidationError as error:
+        raise SitesFileError("; ".join(t["msg"].removeprefix("Value error, ") for t in error.errors())) from error
