@@ -102,7 +102,7 @@ def load_settings(**overrides: object) -> Settings:
     """
     env_file = os.environ.get(f"{ENV_PREFIX}ENV_FILE", str(PROJECT_DIR / ".env"))
     try:
-        return Settings(_env_file=env_file, **overrides)  # type: ignore[call-arg,arg-type]
+        return Settings(_env_file=env_file, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         troubles = "; ".join(
             f"{ENV_PREFIX}{'.'.join(str(part) for part in trouble['loc']).upper()}: {trouble['msg']}"

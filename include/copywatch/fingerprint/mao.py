@@ -39,7 +39,7 @@ PIECES: tuple[tuple[slice, slice], ...] = (
 )
 """Rows and columns of pieces 1 to 8 in a block (Figure 2); together all 99 pixels, each once."""
 
-GAUSSIAN_WEIGHTS = (17523, 30490, 17523)
+GAUSSIAN_WEIGHTS = (17522, 30492, 17522)
 """exp(-x^2 / (2 * 0.95^2)) at x = -1, 0, 1, normalised to 65536 and rounded; the 3 x 3 kernel is its outer product."""
 
 _KERNEL_SUM = sum(GAUSSIAN_WEIGHTS) ** 2
@@ -73,7 +73,7 @@ class Mao:
 
     @property
     def version(self) -> str:
-        """ "1" for the default quantization; another f names itself, since its fingerprints do not compare."""
+        """Version 1 has f = 0.5; another f names itself, since such fingerprints do not compare."""
         return "1" if self.inner_share == 0.5 else f"1-f{self.inner_share:g}"
 
     def fingerprint(self, image: Image.Image) -> NDArray[np.uint8]:

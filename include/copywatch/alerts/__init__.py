@@ -1,0 +1,1 @@
+"""What an alert says, and the channels it goes out by."""

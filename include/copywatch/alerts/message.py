@@ -1,0 +1,97 @@
+"""The alert as a mail: what was found, where, when, by whom, how sure, and both pictures.
+
+SRPITP, section 3, step (10).
+"""
+
+from __future__ import annotations
+
+import io
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime, parseaddr
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from copywatch.decode import decode
+from copywatch.images import ImageStore
+from copywatch.ledger.models import Application, ApplicationState, Evidence, Owner
+from copywatch.matching.verdict import Verdict
+from copywatch.settings import Settings
+
+_THUMBNAIL_PIXELS = 480
+_templates = Environment(
+    loader=PackageLoader("copywatch.alerts", "templates"),
+    autoescape=select_autoescape(["html"]),
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def thumbnail(data: bytes, config: Settings) -> bytes:
+    """A small JPEG of an image, at most 480 pixels a side: nobody is sent the crawled bytes themselves."""
+    image = decode(data, max_pixels=config.max_image_pixels, max_bytes=config.max_image_bytes).image
+    image = image.convert("RGB")
+    image.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=85)
+    return out.getvalue()
+
+
+def certainty(evidence: Evidence) -> str:
+    """How sure the match is, in words."""
+    if evidence.protected_address.endswith(evidence.found_sha256):
+        return "the very same file"
+    if evidence.verdict == Verdict.IDENTICAL:
+        return "identical fingerprint"
+    reviewed = f", confirmed by {evidence.review.decided_by}" if evidence.review and evidence.review.decided_by else ""
+    return f"{1 - evidence.distance:.1%} of the fingerprint agrees{reviewed}"
+
+
+def _mail(config: Settings, owner: Owner, subject: str, message_id: str) -> EmailMessage:
+    message = EmailMessage()
+    name, address = parseaddr(config.mail_from)
+    message["From"] = Address(name, addr_spec=address)
+    message["To"] = Address(_one_line(owner.name), addr_spec=owner.email)
+    message["Subject"] = _one_line(subject)
+    # The same on every try, so that a mail that was sent but not noted as sent is not a second one.
+    message["Message-ID"] = f"<{message_id}@{address.rpartition('@')[2] or 'copywatch.invalid'}>"
+    message["Auto-Submitted"] = "auto-generated"
+    return message
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:200]
+
+
+def alert_mail(evidence: Evidence, store: ImageStore, config: Settings) -> EmailMessage:
+    """The mail for one alert; its parts: text, HTML, both pictures inline."""
+    verb = "A copy" if evidence.verdict == Verdict.IDENTICAL else "A changed copy"
+    message = _mail(
+        config,
+        evidence.owner,
+        f"{verb} of {evidence.protected_filename or 'your image'} was found on {evidence.site}",
+        f"alert-{evidence.sighting_id}-{evidence.protected_id}",
+    )
+    message["Date"] = format_datetime(evidence.created_at)
+    values = {"evidence": evidence, "certainty": certainty(evidence), "config": config}
+    message.set_content(_templates.get_template("alert.txt").render(values))
+    message.add_alternative(_templates.get_template("alert.html").render(values), subtype="html")
+    html = message.get_payload()[1]  # type: ignore[index]
+    for name, address in (("protected", evidence.protected_address), ("found", evidence.found_address)):
+        html.add_related(  # type: ignore[union-attr]
+            thumbnail(store.get(address), config), "image", "jpeg", cid=f"<{name}>", filename=f"{name}.jpg"
+        )
+    return message
+
+
+def confirmation_mail(owner: Owner, applications: list[Application], run: str, config: Settings) -> EmailMessage:
+    """The mail that tells an owner what became of the images applied for in one run."""
+    protected = [one for one in applications if one.state == ApplicationState.PROTECTED]
+    refused = [one for one in applications if one.state == ApplicationState.REFUSED]
+    message = _mail(
+        config, owner, f"{len(protected)} of {len(applications)} images are protected", f"confirmation-{run}-{owner.id}"
+    )
+    values = {"owner": owner, "protected": protected, "refused": refused, "config": config}
+    message.set_content(_templates.get_template("confirmation.txt").render(values))
+    message.add_alternative(_templates.get_template("confirmation.html").render(values), subtype="html")
+    return message

@@ -1,0 +1,96 @@
+"""From the matches of a run to what people act on: alerts in the outbox, doubtful pairs in the review queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from copywatch.images import ImageStore
+from copywatch.ledger.models import Alert, Application, Evidence, Review
+from copywatch.matching.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What recording a run's matches added; all 0 when the task ran before."""
+
+    evidence: int
+    alerts: int
+    reviews: int
+
+
+def record_matches(
+    session: Session, matches: Iterable[Mapping[str, Any]], found_bytes: Mapping[str, bytes], store: ImageStore
+) -> Recorded:
+    """Enter evidence for each match; T = 0 goes to the outbox at once, T = 1 to the review queue.
+
+    Args:
+        session: an open transaction.
+        matches: rows of the `matches` table.
+        found_bytes: the found images by their SHA-256; a row whose bytes are kept already needs none.
+        store: where evidence is kept.
+
+    Every insert leaves what is there: one evidence, one alert, one review per (sighting, protected image).
+    """
+    evidence = alerts = reviews = 0
+    originals = {
+        application.protected_id: application
+        for application in session.scalars(select(Application).where(Application.protected_id.is_not(None)))
+    }
+    for match in matches:
+        original = originals[match["protected_id"]]
+        values = {
+            "sighting_id": match["sighting_id"],
+            "protected_id": match["protected_id"],
+            "owner_id": original.owner_id,
+            "run": match["run"],
+            "site": match["site"],
+            "page_url": match["page_url"],
+            "image_url": match["image_url"],
+            "uploader": match["uploader"],
+            "uploaded_at": match["uploaded_at"],
+            "crawled_at": match["crawled_at"],
+            "verdict": match["verdict"],
+            "distance": match["distance"],
+            "algorithm": match["algorithm"],
+            "threshold": match["threshold"],
+            "found_sha256": match["sha256"],
+            "found_address": _kept(match["sha256"], found_bytes, store),
+            "protected_address": original.storage_address,
+            "protected_filename": original.filename,
+        }
+        added = session.scalar(insert(Evidence).values(values).on_conflict_do_nothing().returning(Evidence.id))
+        evidence += added is not None
+        identifier = added or session.scalar(
+            select(Evidence.id).where(
+                Evidence.sighting_id == match["sighting_id"], Evidence.protected_id == match["protected_id"]
+            )
+        )
+        if identifier is None:
+            continue
+        if match["verdict"] == Verdict.IDENTICAL:
+            alerts += put_in_outbox(session, identifier, match["run"])
+        else:
+            reviews += (
+                session.scalar(
+                    insert(Review).values(evidence_id=identifier).on_conflict_do_nothing().returning(Review.id)
+                )
+                is not None
+            )
+    return Recorded(evidence, alerts, reviews)
+
+
+def put_in_outbox(session: Session, evidence_id: int, run: str) -> bool:
+    """Put one alert into the outbox; False: it is there already."""
+    statement = insert(Alert).values(evidence_id=evidence_id, run=run).on_conflict_do_nothing().returning(Alert.id)
+    return session.scalar(statement) is not None
+
+
+def _kept(sha256: str, found_bytes: Mapping[str, bytes], store: ImageStore) -> str:
+    data = found_bytes.get(sha256)
+    return store.put(data, "evidence") if data is not None else f"evidence/{sha256[:2]}/{sha256}"

@@ -1,0 +1,81 @@
+"""The review queue: doubtful matches, and what people decide of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session
+
+from copywatch.errors import CopywatchError
+from copywatch.ledger.evidence import put_in_outbox
+from copywatch.ledger.models import Evidence, Review, ReviewState
+
+
+def pending(session: Session, *, limit: int = 50, after_id: int = 0, site: str | None = None) -> Sequence[Review]:
+    """Reviews that wait for a decision, the closest pairs first within a page of ids."""
+    query = select(Review).where(Review.state == ReviewState.PENDING, Review.id > after_id).order_by(Review.id)
+    if site is not None:
+        query = query.join(Evidence).where(Evidence.site == site)
+    return session.scalars(query.limit(limit)).all()
+
+
+def count_by_state(session: Session) -> dict[str, int]:
+    """How many reviews stand in each state."""
+    counts = dict.fromkeys((state.value for state in ReviewState), 0)
+    counts.update(session.execute(select(Review.state, func.count()).group_by(Review.state)).tuples().all())
+    return counts
+
+
+def decide(session: Session, review_id: int, state: ReviewState, by: str) -> Review:
+    """Write down a person's decision. Deciding the same again is harmless.
+
+    Raises:
+        CopywatchError: there is no such review; or it was decided otherwise already, by whom and when.
+    """
+    review = session.scalar(select(Review).where(Review.id == review_id).with_for_update(of=Review))
+    if review is None:
+        raise CopywatchError(f"review {review_id}: there is none; it may have been removed with its evidence")
+    if review.state == state:
+        return review
+    if review.state != ReviewState.PENDING:
+        raise CopywatchError(
+            f"review {review_id}: {review.decided_by} decided '{review.state}' at {review.decided_at:%Y-%m-%d %H:%M} UTC"
+        )
+    review.state = state
+    review.decided_by = by
+    review.decided_at = datetime.now(UTC)
+    session.flush()
+    return review
+
+
+def anything_to_apply(session: Session) -> bool:
+    """Is there a decision that no review_matches run has carried out?"""
+    return bool(
+        session.scalar(select(exists().where(Review.state != ReviewState.PENDING, Review.applied_run.is_(None))))
+    )
+
+
+def anything_pending(session: Session) -> bool:
+    """Does any review wait for a decision?"""
+    return bool(session.scalar(select(exists().where(Review.state == ReviewState.PENDING))))
+
+
+def apply_decisions(session: Session, run: str) -> Sequence[Review]:
+    """Carry out what was decided: accepted matches go to the outbox, refused ones are closed.
+
+    Returns the decisions of this run, those of an earlier try of the same run included, so that what follows (the
+    mirror in the lake) can be done again.
+    """
+    fresh = session.scalars(
+        select(Review)
+        .where(Review.state != ReviewState.PENDING, Review.applied_run.is_(None))
+        .with_for_update(of=Review, skip_locked=True)
+    ).all()
+    for review in fresh:
+        review.applied_run = run
+        if review.state == ReviewState.ACCEPTED:
+            put_in_outbox(session, review.evidence_id, run)
+    session.flush()
+    return session.scalars(select(Review).where(Review.applied_run == run).order_by(Review.id)).all()
