@@ -70,5 +70,3 @@ def _store(url: str) -> ImageStore:
 def image_store() -> ImageStore:
     """The store of the settings in force."""
     return _store(settings().image_store)
-
-

@@ -29,8 +29,8 @@ _templates = Environment(
 
 def thumbnail(data: bytes, config: Settings) -> bytes:
     """A small JPEG of an image, at most 480 pixels a side: nobody is sent the crawled bytes themselves."""
-    image = decode(data, max_pixels=config.max_image_pixels, max_bytes=config.max_image_bytes).image
-    image = image.convert("RGB")
+    image = decode(data, max_pixels=config.max_image_pixels, max_bytes=config.max_image_bytes).rgb
+    image = image.copy()
     image.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
     out = io.BytesIO()
     image.save(out, "JPEG", quality=85)

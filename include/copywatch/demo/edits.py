@@ -206,7 +206,7 @@ def _hundred_megapixels(_: bytes) -> bytes:
 
 
 def _one_pixel(_: bytes) -> bytes:
-    return _saved(Image.new("P", (1, 1)), "GIF")
+    return _saved(Image.new("P", (1, 1)), "GIF", transparency=0)
 
 
 BROKEN: tuple[Edit, ...] = (

@@ -83,10 +83,10 @@ class BinaryHash:
         return normalised_hamming(a, b)
 
 
-DHASH = BinaryHash(
-    "dhash", "1", 64, 10 / 64, "10 of 64 bits, the bound its author calls a likely match.", _dhash
-)
-AHASH = BinaryHash("ahash", "1", 64, 5 / 64, "5 of 64 bits, its author's bound.", _ahash)
-PHASH = BinaryHash("phash", "1", 64, 10 / 64, "10 of 64 bits", _phash)
-PDQ = BinaryHash("pdq", "1", 256, 31 / 256, "31 of 256 bits, Meta's recommendation.", _pdq)
+# Bounds: the largest that only about 20 ppm of the pairs of 1,959 different photographs keep, measured; for pdq its
+# maker's, which is stricter.
+DHASH = BinaryHash("dhash", "1", 64, 10 / 64, "10 of 64 bits: 22 ppm of 1.9 million measured pairs.", _dhash)
+AHASH = BinaryHash("ahash", "1", 64, 2 / 64, "2 of 64 bits: 15 ppm of 1.9 million measured pairs.", _ahash)
+PHASH = BinaryHash("phash", "1", 64, 12 / 64, "12 of 64 bits: 16 ppm of 1.9 million measured pairs.", _phash)
+PDQ = BinaryHash("pdq", "1", 256, 31 / 256, "31 of 256 bits, Meta's; none of 1.9 million measured pairs.", _pdq)
 PEERS = (DHASH, AHASH, PHASH, PDQ)

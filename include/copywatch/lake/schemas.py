@@ -200,6 +200,7 @@ CRAWL_STATS = Table(
             _field("outcome", pa.string(), "finished, limited (a bound of sites.yaml was reached) or failed"),
             _field("error", pa.string(), "why it failed"),
             _field("pages", pa.int64(), "pages read"),
+            _field("pages_failed", pa.int64(), "pages that could not be read; each is a row of rejected"),
             _field("images_found", pa.int64(), "image addresses on them"),
             _field("images_known", pa.int64(), "of these, fetched by an earlier crawl"),
             _field("images_fetched", pa.int64(), "fetched now"),

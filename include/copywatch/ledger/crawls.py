@@ -23,8 +23,7 @@ def due_sites(session: Session, sites: Sequence[Site], now: datetime) -> list[Si
     return [
         site
         for site in sites
-        if site.enabled
-        and ((last := started.get(site.name)) is None or now - last >= site.every * (1 - _SLACK))
+        if site.enabled and ((last := started.get(site.name)) is None or now - last >= site.every * (1 - _SLACK))
     ]
 
 
@@ -60,5 +59,3 @@ def settle_images(session: Session, site: str, run: str, hashes: Iterable[str]) 
         statement = insert(CrawledImage).values(rows[begin : begin + _INSERT_ROWS]).on_conflict_do_nothing()
         added += len(session.scalars(statement.returning(CrawledImage.url_hash)).all())
     return added
-
-

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import exists, func, or_, select
+from sqlalchemy.orm import Session, joinedload
 
 from copywatch.errors import CopywatchError
 from copywatch.ledger.evidence import put_in_outbox
-from copywatch.ledger.models import Evidence, Review, ReviewState
+from copywatch.ledger.models import Alert, AlertState, Evidence, Review, ReviewState
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a run that waits for reviewers needs to know."""
+
+    to_apply: bool
+    """A decision waits that no review_matches run has carried out."""
+    pending: int
+    """Reviews that wait for a decision."""
 
 
 def pending(session: Session, *, limit: int = 50, after_id: int = 0, site: str | None = None) -> Sequence[Review]:
@@ -24,7 +35,7 @@ def pending(session: Session, *, limit: int = 50, after_id: int = 0, site: str |
 def count_by_state(session: Session) -> dict[str, int]:
     """How many reviews stand in each state."""
     counts = dict.fromkeys((state.value for state in ReviewState), 0)
-    counts.update(session.execute(select(Review.state, func.count()).group_by(Review.state)).tuples().all())
+    counts.update(session.execute(select(Review.state, func.count()).group_by(Review.state)).all())
     return counts
 
 
@@ -41,7 +52,8 @@ def decide(session: Session, review_id: int, state: ReviewState, by: str) -> Rev
         return review
     if review.state != ReviewState.PENDING:
         raise CopywatchError(
-            f"review {review_id}: {review.decided_by} decided '{review.state}' at {review.decided_at:%Y-%m-%d %H:%M} UTC"
+            f"review {review_id}: {review.decided_by} decided '{review.state}' "
+            f"at {review.decided_at:%Y-%m-%d %H:%M} UTC"
         )
     review.state = state
     review.decided_by = by
@@ -79,3 +91,75 @@ def apply_decisions(session: Session, run: str) -> Sequence[Review]:
             put_in_outbox(session, review.evidence_id, run)
     session.flush()
     return session.scalars(select(Review).where(Review.applied_run == run).order_by(Review.id)).all()
+
+
+def standing(session: Session) -> Standing:
+    """Decisions to carry out and reviews that wait, in one query."""
+    waiting = select(func.count()).select_from(Review).where(Review.state == ReviewState.PENDING).scalar_subquery()
+    decided = exists().where(Review.state != ReviewState.PENDING, Review.applied_run.is_(None))
+    pending_reviews, to_apply = session.execute(select(waiting, decided)).one()
+    return Standing(bool(to_apply), int(pending_reviews))
+
+
+def pending_by_site(session: Session) -> dict[str, int]:
+    """How many reviews wait, by site, in the sites' alphabetical order."""
+    query = (
+        select(Evidence.site, func.count())
+        .join(Review, Review.evidence_id == Evidence.id)
+        .where(Review.state == ReviewState.PENDING)
+        .group_by(Evidence.site)
+        .order_by(Evidence.site)
+    )
+    return {site: number for site, number in session.execute(query)}
+
+
+def in_state(
+    session: Session, state: ReviewState | None, *, limit: int = 50, after_id: int = 0, site: str | None = None
+) -> Sequence[Review]:
+    """Reviews in one state (None: in any), by id."""
+    query = select(Review).where(Review.id > after_id).order_by(Review.id).limit(limit)
+    if state is not None:
+        query = query.where(Review.state == state)
+    if site is not None:
+        query = query.join(Evidence).where(Evidence.site == site)
+    return session.scalars(query).all()
+
+
+def decided(session: Session, *, limit: int = 50, offset: int = 0, site: str | None = None) -> Sequence[Review]:
+    """Decided reviews with their alerts, the latest decision first."""
+    query = (
+        select(Review)
+        .where(Review.state != ReviewState.PENDING)
+        .order_by(Review.decided_at.desc(), Review.id.desc())
+        .options(joinedload(Review.evidence).joinedload(Evidence.alert))
+    )
+    if site is not None:
+        query = query.join(Evidence).where(Evidence.site == site)
+    return session.scalars(query.limit(limit).offset(offset)).all()
+
+
+def alerts(session: Session, state: AlertState | None = None, *, limit: int = 50, after_id: int = 0) -> Sequence[Alert]:
+    """Alerts of the outbox in one state (None: in any), by id."""
+    query = select(Alert).where(Alert.id > after_id).order_by(Alert.id).limit(limit)
+    if state is not None:
+        query = query.where(Alert.state == state)
+    return session.scalars(query).all()
+
+
+def evidence_of_run(session: Session, run: str, *, limit: int) -> tuple[int, Sequence[Evidence]]:
+    """What a run found, decided or alerted: how many pairs, and the first of them with their reviews and alerts."""
+    chosen = (
+        select(Evidence.id)
+        .outerjoin(Review, Review.evidence_id == Evidence.id)
+        .outerjoin(Alert, Alert.evidence_id == Evidence.id)
+        .where(or_(Evidence.run == run, Review.applied_run == run, Alert.run == run))
+    )
+    total = session.scalar(select(func.count()).select_from(chosen.subquery()))
+    rows = session.scalars(
+        select(Evidence)
+        .where(Evidence.id.in_(chosen))
+        .order_by(Evidence.id)
+        .limit(limit)
+        .options(joinedload(Evidence.review), joinedload(Evidence.alert))
+    )
+    return int(total or 0), rows.all()

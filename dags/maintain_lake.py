@@ -1,0 +1,47 @@
+"""
+### Maintain the lake: keep the tables small and quick
+
+Every night: sightings found different that are older than the set time are deleted, small files are joined, files that
+no version of the last week needs are removed, and what is left in the landing folder of finished runs is cleared.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import dag, task
+from dag_defaults import DEFAULTS, OWNER_TAG
+from pendulum import datetime
+
+
+@dag(
+    schedule="@daily",
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULTS,
+    tags=[OWNER_TAG, "maintenance"],
+    doc_md=__doc__,
+)
+def maintain_lake():
+    @task
+    def expire_seen():
+        from copywatch.steps import maintain
+
+        return maintain.expire_seen()
+
+    @task
+    def compact_tables():
+        from copywatch.steps import maintain
+
+        maintain.compact_tables()
+
+    @task
+    def clear_landing():
+        from copywatch.steps import maintain
+
+        return maintain.clear_landing()
+
+    expire_seen() >> compact_tables()
+    clear_landing()
+
+
+maintain_lake()

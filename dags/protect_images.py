@@ -1,0 +1,56 @@
+"""
+### Protect images: from an owner's folder to the protected table
+
+**receive** enters an application for each image of one folder below the intake folder: what is no usable image, or is
+protected already, is refused with its reason. **fingerprint** is a Spark job that tags and fingerprints the accepted
+ones into `protected`. **confirm** tells the owner, in one mail, what is protected from now on and what is not.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import Param, dag, task
+from dag_defaults import DEFAULTS, OWNER_TAG
+from lake_assets import PROTECTED
+from pendulum import datetime
+from spark_job import spark_job
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1),
+    default_args=DEFAULTS,
+    tags=[OWNER_TAG, "protect"],
+    doc_md=__doc__,
+    params={
+        "owner_email": Param("", type="string", minLength=3, title="Owner's mail address", description="Alerts go here"),
+        "owner_name": Param("", type="string", title="Owner's name"),
+        "folder": Param("", type="string", minLength=1, title="Folder", description="Below the intake folder"),
+        "protected_until": Param(None, type=["null", "string"], format="date", title="Protected until"),
+    },
+)
+def protect_images():
+    @task
+    def receive(params: dict, run_id: str):
+        from datetime import date
+
+        from copywatch.steps import protect
+
+        until = params["protected_until"]
+        return protect.receive_applications(
+            run_id,
+            owner_email=params["owner_email"],
+            owner_name=params["owner_name"],
+            folder=params["folder"],
+            protected_until=date.fromisoformat(until) if until else None,
+        )
+
+    @task(outlets=[PROTECTED], retries=5)
+    def confirm(run_id: str):
+        from copywatch.steps import protect
+
+        return protect.confirm_protection(run_id)
+
+    receive() >> spark_job("fingerprint_images", "--into", "protected", task_id="fingerprint") >> confirm()
+
+
+protect_images()

@@ -1,0 +1,83 @@
+"""
+### Watch sites: crawl what is new, find copies, tell the owners
+
+Runs at the shortest interval of `sites.yaml`. **pick_sites** takes the sites that are due; **crawl** runs once for each,
+and a site that cannot be crawled fails its own task only. **fingerprint** and **match** are Spark jobs. **record** puts
+identical pictures (T = 0) into the outbox and similar ones (T = 1) on the review page; **send_alerts** sends the outbox.
+
+Trigger it by hand to crawl chosen sites now, whether due or not.
+"""
+
+from __future__ import annotations
+
+from airflow.exceptions import AirflowFailException
+from airflow.sdk import Param, dag, get_current_context, task
+from dag_defaults import DEFAULTS, OWNER_TAG, site_interval
+from lake_assets import CRAWL_STATS, DETECTED, MATCHES, REJECTED, SEEN
+from pendulum import datetime
+from spark_job import CRAWL_POOL, spark_job
+
+
+@dag(
+    schedule=site_interval(),
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULTS,
+    tags=[OWNER_TAG, "crawl", "match"],
+    doc_md=__doc__,
+    params={
+        "sites": Param([], type="array", items={"type": "string"}, title="Sites", description="Empty: those due"),
+        "uploaded_since": Param(
+            None, type=["null", "string"], format="date", title="Uploaded since", description="Leave out older images"
+        ),
+        "algorithm": Param("mao", enum=["mao"], title="Algorithm"),
+        "threshold": Param(
+            None, type=["null", "number"], minimum=0, maximum=1, title="Threshold", description="Empty: as set"
+        ),
+    },
+)
+def watch_sites():
+    @task.short_circuit
+    def pick_sites(params: dict):
+        from copywatch.steps import watch
+
+        return watch.pick_sites(params["sites"])
+
+    @task(pool=CRAWL_POOL, map_index_template="{{ site }}", retries=1)
+    def crawl(site: str, params: dict, run_id: str):
+        from copywatch.errors import CrawlFailed
+        from copywatch.steps import watch
+
+        context = get_current_context()
+        context["site"] = site
+        context["ti"].xcom_push("site_address", watch.site_address(site))
+        try:
+            return watch.crawl_site(site, run_id, uploaded_since=params["uploaded_since"])
+        except CrawlFailed as failure:
+            raise AirflowFailException(str(failure)) from failure
+
+    @task(outlets=[MATCHES])
+    def record(run_id: str):
+        from copywatch.steps import watch
+
+        return watch.record_findings(run_id)
+
+    @task(retries=5)
+    def send_alerts():
+        from copywatch.steps import watch
+
+        return watch.send_alerts()
+
+    algorithm = ("--algorithm", "{{ params.algorithm }}")
+    fingerprint = spark_job(
+        "fingerprint_images", "--into", "detected", *algorithm, task_id="fingerprint",
+        trigger_rule="all_done", outlets=[DETECTED, REJECTED, CRAWL_STATS],
+    )  # fmt: skip
+    match = spark_job(
+        "match_images", *algorithm, "--threshold={{ params.threshold or '' }}", task_id="match", outlets=[SEEN]
+    )
+    crawl.expand(site=pick_sites()) >> fingerprint >> match >> record() >> send_alerts()
+
+
+watch_sites()

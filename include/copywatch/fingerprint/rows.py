@@ -1,0 +1,93 @@
+"""Bytes -> the columns that fingerprinting adds to a row, for one Arrow batch after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from copywatch.decode import decode
+from copywatch.errors import Reason, UnusableImage
+from copywatch.fingerprint.algorithm import identity
+from copywatch.fingerprint.registry import algorithm_named
+from copywatch.lake.schemas import TAGS
+from copywatch.tagging.tagger import Tagger
+
+ADDED = pa.schema(
+    [
+        pa.field("fingerprint", pa.binary()),
+        pa.field("algorithm", pa.string()),
+        pa.field("tag", pa.string()),
+        pa.field("tags", TAGS),
+        pa.field("other_fingerprints", pa.map_(pa.string(), pa.binary())),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+    ]
+)
+"""Columns of the result beside those that are passed through; `reason` is null where there is a fingerprint."""
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What to compute, and within which limits. Plain values: it is sent to Spark's Python workers.
+
+    Attributes:
+        algorithm: name of the deciding algorithm.
+        others: names of further algorithms, kept in `other_fingerprints`.
+        max_pixels: images with more are refused undecoded.
+        max_bytes: larger ones likewise.
+        models: folder of the tag models.
+    """
+
+    algorithm: str
+    max_pixels: int
+    max_bytes: int
+    models: Path
+    others: tuple[str, ...] = ()
+
+    def batches(self, batches: Iterator[pa.RecordBatch], kept: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """For each row the columns `kept` and those of `ADDED`; input needs `bytes`, and has `reason`, `detail` or not.
+
+        A row that came with a reason passes through; one whose bytes are unusable gets its reason. None is lost.
+        """
+        tagger = Tagger(self.models)
+        for batch in batches:
+            extracted = [self._row(tagger, row) for row in batch.select(self._inputs(batch)).to_pylist()]
+            added = pa.Table.from_pylist(extracted, schema=ADDED)
+            columns = {name: batch.column(name) for name in kept}
+            columns |= {name: added.column(name).combine_chunks() for name in ADDED.names}
+            yield from pa.table(columns).to_batches()
+
+    @staticmethod
+    def _inputs(batch: pa.RecordBatch) -> list[str]:
+        return [name for name in ("bytes", "reason", "detail") if name in batch.schema.names]
+
+    def _row(self, tagger: Tagger, row: dict[str, Any]) -> dict[str, Any]:
+        if row.get("reason") is not None:
+            return {"reason": row["reason"], "detail": row.get("detail")}
+        try:
+            image = decode(row["bytes"] or b"", max_pixels=self.max_pixels, max_bytes=self.max_bytes)
+            deciding = algorithm_named(self.algorithm)
+            fingerprint = deciding.encode(deciding.fingerprint(image.rgb))
+            others = [algorithm_named(name) for name in self.others]
+            further = {identity(other): other.encode(other.fingerprint(image.rgb)) for other in others}
+            tags = tagger.probabilities(image.rgb)
+        except UnusableImage as error:
+            return {"reason": error.reason.value, "detail": error.detail}
+        except Exception as error:
+            # An image that a library cannot stand must not end the job that carries thousands of others.
+            return {"reason": Reason.CORRUPT.value, "detail": f"{type(error).__name__}: {error}"[:200]}
+        return {
+            "fingerprint": fingerprint,
+            "algorithm": identity(deciding),
+            "tag": max(sorted(tags), key=lambda tag: tags[tag]),
+            "tags": list(tags.items()),
+            "other_fingerprints": list(further.items()),
+            "width": image.width,
+            "height": image.height,
+        }

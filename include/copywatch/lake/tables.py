@@ -1,0 +1,125 @@
+"""Creating the Delta tables and reading them without a JVM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
+from deltalake.exceptions import TableNotFoundError
+
+from copywatch.errors import LakeError
+from copywatch.lake.schemas import MATCHES, TABLES, Table
+
+
+def table_url(warehouse: str, table: Table) -> str:
+    """Where a table is."""
+    return f"{warehouse}/{table.name}"
+
+
+def create_tables(warehouse: str) -> None:
+    """Create every table that is missing; the others are left as they are."""
+    for table in TABLES.values():
+        if DeltaTable.is_deltatable(table_url(warehouse, table)):
+            continue
+        if "://" not in warehouse:
+            Path(table_url(warehouse, table)).mkdir(parents=True, exist_ok=True)
+        DeltaTable.create(
+            table_url(warehouse, table),
+            schema=table.columns,
+            mode="ignore",
+            partition_by=list(table.partition_by) or None,
+            name=table.name,
+            description=table.comment,
+        )
+
+
+def open_table(warehouse: str, table: Table) -> DeltaTable:
+    """The newest version of a table.
+
+    Raises:
+        LakeError: there is none.
+    """
+    try:
+        return DeltaTable(table_url(warehouse, table))
+    except TableNotFoundError as error:
+        raise LakeError(f"{table_url(warehouse, table)} is no Delta table; 'copywatch lake create' makes it") from error
+
+
+def read_table(
+    warehouse: str, table: Table, *, run: str | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """A table's rows, those of one run if it is given.
+
+    Raises:
+        LakeError: there is no such table.
+    """
+    # delta-rs's own engine: a pyarrow dataset over its storage handler can abort the interpreter at exit.
+    chosen = ", ".join(f'"{column}"' for column in columns) if columns else "*"
+    condition = "" if run is None else f" WHERE run = {_quoted(run)}"
+    query = QueryBuilder().register(table.name, open_table(warehouse, table))
+    rows = pa.table(query.execute(f'SELECT {chosen} FROM "{table.name}"{condition}').read_all())
+    wanted = pa.schema([table.columns.field(name) for name in (columns or table.columns.names)])
+    return rows.select(wanted.names).cast(wanted)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def mirror_decisions(warehouse: str, decisions: Sequence[dict[str, Any]]) -> int:
+    """Write people's decisions into `matches`; returns the rows changed. Doing it again changes nothing more.
+
+    Args:
+        warehouse: URL of the folder of the tables.
+        decisions: each with sighting_id, protected_id, state, decided_by, decided_at (aware datetime).
+
+    Raises:
+        LakeError: there is no such table.
+    """
+    if not decisions:
+        return 0
+    columns: dict[str, list[Any]] = {
+        name: [decision[name] for decision in decisions]
+        for name in ("sighting_id", "protected_id", "state", "decided_by", "decided_at")
+    }
+    source = pa.table(
+        columns,
+        schema=pa.schema([MATCHES.columns.field(name).remove_metadata() for name in columns]),
+    )
+    result = (
+        open_table(warehouse, MATCHES)
+        .merge(
+            source,
+            predicate="t.sighting_id = s.sighting_id AND t.protected_id = s.protected_id",
+            source_alias="s",
+            target_alias="t",
+        )
+        .when_matched_update(
+            {name: f"s.{name}" for name in ("state", "decided_by", "decided_at")},
+            predicate="t.state <> s.state OR t.decided_by IS NULL",
+        )
+        .execute()
+    )
+    return int(result["num_target_rows_updated"])
+
+
+def replace_rows(warehouse: str, table: Table, rows: Sequence[dict[str, Any]], *, run: str) -> None:
+    """Replace a run's rows of a small table that no Spark job writes (crawl_stats, thresholds).
+
+    Raises:
+        LakeError: there is no such table, or a row lacks a column.
+    """
+    open_table(warehouse, table)
+    complete = [{**row, "run": run} for row in rows]
+    missing = {name for row in complete for name in table.columns.names if name not in row}
+    if missing:
+        raise LakeError(f"{table.name}: rows without {', '.join(sorted(missing))}")
+    write_deltalake(
+        table_url(warehouse, table),
+        pa.Table.from_pylist(complete, schema=table.columns),
+        mode="overwrite",
+        predicate=f"run = {_quoted(run)}",
+    )

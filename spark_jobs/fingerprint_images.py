@@ -1,0 +1,142 @@
+"""Landing shards -> fingerprints and tags -> `detected` and `rejected`, or `protected`.
+
+SRPITP, section 3, steps (2), (3), (6) and (7). A run's rows are replaced, so the job may die at any line and run again.
+
+    spark-submit fingerprint_images.py --run RUN --into detected
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from copywatch.fingerprint.rows import ADDED, Extraction
+from copywatch.lake import delta, landing
+from copywatch.lake.identity import protected_id, run_key, sighting_id
+from copywatch.lake.schemas import CRAWL_STATS, DETECTED, INTAKE, LANDING, PROTECTED, REJECTED
+from copywatch.lake.tables import create_tables, replace_rows
+from copywatch.logs import log_context, log_to_stderr, table
+from copywatch.settings import Settings, settings
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as f
+from pyspark.sql.pandas.types import from_arrow_schema
+
+log = logging.getLogger("spark_jobs.fingerprint_images")
+
+OTHER_FINGERPRINTS = ("dhash", "pdq")
+"""Kept beside a protected image's own, for comparisons of a later stage."""
+
+
+def fingerprinted(images: DataFrame, extraction: Extraction) -> DataFrame:
+    """Rows with `bytes` -> the same rows without them, and with the columns of `copywatch.fingerprint.rows.ADDED`."""
+    kept = [name for name in images.columns if name not in {"bytes", "reason", "detail"}]
+    schema = images.select(*kept).schema
+    for field in from_arrow_schema(ADDED):
+        schema = schema.add(field)
+
+    def extract(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return extraction.batches(batches, kept)
+
+    return images.mapInArrow(extract, schema)
+
+
+def detected(images: DataFrame) -> DataFrame:
+    """Rows of the `detected` table: those with a fingerprint, one per sighting."""
+    identify = f.udf(sighting_id, "string")
+    return (
+        images.where(f.col("reason").isNull())
+        .withColumn("sighting_id", identify("site", "page_url", "image_url", "sha256"))
+        .dropDuplicates(["sighting_id"])
+    )
+
+
+def rejected(images: DataFrame) -> DataFrame:
+    """Rows of the `rejected` table: those without a fingerprint, with the reason."""
+    return images.where(f.col("reason").isNotNull())
+
+
+def protected(images: DataFrame) -> DataFrame:
+    """Rows of the `protected` table: an intake's images with a fingerprint."""
+    identify = f.udf(protected_id, "string")
+    return (
+        images.where(f.col("reason").isNull())
+        .withColumn("protected_id", identify("owner", "sha256"))
+        .withColumn("status", f.lit("active"))
+    )
+
+
+def read_shards(spark: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> DataFrame:
+    """The rows of landing shards; no shard gives no row."""
+    columns = from_arrow_schema(schema)
+    if not paths:
+        return spark.createDataFrame([], columns)
+    return spark.read.schema(columns).parquet(*(str(path) for path in paths))
+
+
+def fingerprint_crawl(
+    spark: SparkSession, run: str, extraction: Extraction, config: Settings
+) -> list[dict[str, object]]:
+    """Write a crawl's rows of `detected`, `rejected` and `crawl_stats`; returns a table of what was done."""
+    shards = landing.shards(config.landing, run)
+    # Parts without shards any more were released after matching: their rows stand, and are not replaced by nothing.
+    released = landing.is_released(config.landing, run)
+    sites = {path.parent.name for path in shards} if released else set(landing.complete_parts(config.landing, run))
+    stats = landing.read_stats(config.landing, run)
+    if stats:
+        columns = [name for name in CRAWL_STATS.columns.names if name not in {"run", "site"}]
+        rows = [{"site": site} | {name: one.get(name) for name in columns} for site, one in stats.items()]
+        replace_rows(config.warehouse, CRAWL_STATS, rows, run=run)
+    if not sites:
+        return []
+    images = fingerprinted(read_shards(spark, shards, LANDING), extraction).persist()
+    only = f"site IN ({', '.join(repr(site) for site in sorted(sites))})"
+    delta.replace_run(detected(images), config.warehouse, DETECTED, run, only=only)
+    delta.replace_run(rejected(images), config.warehouse, REJECTED, run, only=only)
+    counts = images.groupBy("site", f.coalesce("reason", f.lit("fingerprinted")).alias("outcome")).count()
+    return [row.asDict() for row in counts.orderBy("site", "outcome").collect()]
+
+
+def fingerprint_intake(
+    spark: SparkSession, run: str, extraction: Extraction, config: Settings
+) -> list[dict[str, object]]:
+    """Write an intake's rows of `protected`; returns a table of what was done."""
+    shards = landing.shards(config.landing, run)
+    if not shards:
+        return []
+    images = fingerprinted(read_shards(spark, shards, INTAKE), extraction).persist()
+    delta.replace_run(protected(images), config.warehouse, PROTECTED, run)
+    counts = images.groupBy("tag", f.coalesce("reason", f.lit("protected")).alias("outcome")).count()
+    return [row.asDict() for row in counts.orderBy("tag", "outcome").collect()]
+
+
+def main() -> None:
+    """Command line of the job."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", required=True, help="Airflow run whose shards are read")
+    parser.add_argument("--into", choices=("detected", "protected"), required=True)
+    parser.add_argument("--algorithm", default=settings().algorithm)
+    arguments = parser.parse_args()
+    log_to_stderr()
+    config = settings()
+    run = run_key(arguments.run)
+    create_tables(config.warehouse)
+    extraction = Extraction(
+        algorithm=arguments.algorithm,
+        max_pixels=config.max_image_pixels,
+        max_bytes=config.max_image_bytes,
+        models=config.prepared_dir / "models",
+        others=OTHER_FINGERPRINTS if arguments.into == "protected" else (),
+    )
+    with log_context(run=run):
+        spark = SparkSession.builder.appName(f"fingerprint_images {run}").getOrCreate()
+        work = fingerprint_crawl if arguments.into == "detected" else fingerprint_intake
+        done = work(spark, run, extraction, config)
+        log.info("done\n%s", table(done, title=f"fingerprint_images into {arguments.into}"))
+        spark.stop()
+
+
+if __name__ == "__main__":
+    main()
