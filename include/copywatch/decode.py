@@ -16,13 +16,15 @@ algorithm's version: a change that moves pixels is a new version of all of them.
 from __future__ import annotations
 
 import re
+import struct
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
 
 from copywatch.errors import Reason, UnusableImage
@@ -47,6 +49,7 @@ _TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SWAPS_SIDES = (5, 6, 7, 8)
+_STRIP_ROWS = 512
 
 _MARKUP_HEAD = 4096
 _MARKUP_SKIPPED = re.compile(r"<!--.*?(?:-->|\Z)|<\?.*?(?:\?>|\Z)", re.DOTALL)
@@ -56,8 +59,10 @@ _HTML_START = re.compile(
     re.IGNORECASE,
 )
 
-# Pillow warns above its own limit even where the caller's, checked below, is what counts.
+# Pillow warns above its own size limit, where the caller's is what counts, and of each odd tag of a crawled file. The
+# result, or the reason of the refusal, says all that anybody can act on.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @dataclass(frozen=True)
@@ -99,18 +104,19 @@ def decode(data: bytes, *, max_pixels: int, max_bytes: int) -> DecodedImage:
         raise UnusableImage(Reason.TOO_LARGE, f"{len(data)} bytes, at most {max_bytes}")
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
-            return _decode_opened(image, max_pixels)
+            decoded = _decode_opened(image, max_pixels)
+        if decoded.format == "PNG":
+            _check_png_sums(data)
+        return decoded
     except UnusableImage:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise _unidentified(data) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnusableImage(
-            Reason.TOO_MANY_PIXELS, f"{_pixels_named_by(error)} pixels, at most {max_pixels}"
-        ) from None
+        raise UnusableImage(Reason.TOO_MANY_PIXELS, f"{_pixels_named_by(error)} pixels, at most {max_pixels}") from None
     except Exception as error:
         # Decoders answer hostile bytes with anything from struct.error to MemoryError; none of it may end a run.
-        raise _broken(data, error) from error
+        raise (_broken(data, error) if _claimed_format(data) else _unidentified(data)) from error
 
 
 def _decode_opened(image: ImageFile.ImageFile, max_pixels: int) -> DecodedImage:
@@ -135,6 +141,17 @@ def _decode_opened(image: ImageFile.ImageFile, max_pixels: int) -> DecodedImage:
     return DecodedImage(rgb=rgb, width=width, height=height, format=image_format)
 
 
+def _check_png_sums(data: bytes) -> None:
+    """Pillow leaves what it cannot inflate black and says nothing; the checksums of the chunks tell.
+
+    Raises:
+        SyntaxError: a checksum is wrong.
+    """
+    with suppress(OSError, EOFError, struct.error), Image.open(BytesIO(data), formats=("PNG",)) as image:
+        # Without its end chunk a file is still shown whole by browsers: that alone is no reason to refuse it.
+        image.verify()
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTag.Orientation, 1))
@@ -155,12 +172,18 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "La":
         image = image.convert("LA")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        rgb = Image.new("RGB", rgba.size, (255, 255, 255))
-        rgb.paste(rgba.convert("RGB"), mask=rgba.getchannel("A"))
-        return rgb
+        return _over_white(image)
     rgb = image.convert("RGB")
     rgb.info = {}
+    return rgb
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    rgb = Image.new("RGB", image.size, (255, 255, 255))
+    # In strips: the copies that a conversion makes would otherwise take a gigabyte at 64 megapixels.
+    for top in range(0, image.height, _STRIP_ROWS):
+        strip = image.crop((0, top, image.width, min(top + _STRIP_ROWS, image.height))).convert("RGBA")
+        rgb.paste(strip.convert("RGB"), (0, top), strip.getchannel("A"))
     return rgb
 
 
@@ -210,12 +233,15 @@ def _claimed_format(data: bytes) -> str:
         (b"\xff\xd8\xff", "JPEG"),
         (b"\x89PNG\r\n\x1a\n", "PNG"),
         (b"GIF8", "GIF"),
-        (b"BM", "BMP"),
         (b"II*\x00", "TIFF"),
         (b"MM\x00*", "TIFF"),
+        (b"II+\x00", "TIFF"),
+        (b"MM\x00+", "TIFF"),
     ):
         if data.startswith(magic):
             return name
+    if data[:2] == b"BM" and data[6:10] == bytes(4):
+        return "BMP"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:12] in (b"ftypavif", b"ftypavis"):
@@ -243,7 +269,23 @@ def _lacks_its_end(data: bytes) -> bool:
             return int.from_bytes(data[4:8], "little") + 8 > len(data)
         case "BMP":
             return int.from_bytes(data[2:6], "little") > len(data)
+        case "AVIF":
+            return _boxes_end(data) > len(data)
     return False
+
+
+def _boxes_end(data: bytes) -> int:
+    """Where the top-level boxes of an ISO file (ISO/IEC 14496-12, section 4.2) say that it ends, in bytes."""
+    position = 0
+    while 0 <= position < len(data):
+        size = int.from_bytes(data[position : position + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[position + 8 : position + 16], "big")
+        if size < 8:
+            # 0 means "to the end of the file"; 2 to 7 is nonsense.
+            break
+        position += size
+    return position
 
 
 def _pixels_named_by(error: Exception) -> str:

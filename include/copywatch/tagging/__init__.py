@@ -1,0 +1,1 @@
+"""Image -> tag probabilities, and the models for it, built once at set-up."""
