@@ -22,7 +22,7 @@ from spark_job import spark_job
     tags=[OWNER_TAG, "protect"],
     doc_md=__doc__,
     params={
-        "owner_email": Param("", type="string", minLength=3, title="Owner's mail address", description="Alerts go here"),
+        "owner_email": Param("", type="string", minLength=3, title="Owner's mail address"),
         "owner_name": Param("", type="string", title="Owner's name"),
         "folder": Param("", type="string", minLength=1, title="Folder", description="Below the intake folder"),
         "protected_until": Param(None, type=["null", "string"], format="date", title="Protected until"),

@@ -2,8 +2,8 @@
 ### Review matches: wait for people, carry out what they decide
 
 Runs whenever `matches` changes. **wait_for_decisions** waits, without holding a worker, until somebody has decided a
-doubtful match on the review page. **apply** puts accepted ones into the outbox, closes refused ones and writes both into
-`matches`; that change starts the next run, which waits for what is left. **send_alerts** sends the outbox.
+doubtful match on the review page. **apply** puts accepted ones into the outbox, closes refused ones and writes both
+into `matches`; that change starts the next run, which waits for what is left. **send_alerts** sends the outbox.
 """
 
 from __future__ import annotations

@@ -1,17 +1,16 @@
 """
 ### Watch sites: crawl what is new, find copies, tell the owners
 
-Runs at the shortest interval of `sites.yaml`. **pick_sites** takes the sites that are due; **crawl** runs once for each,
-and a site that cannot be crawled fails its own task only. **fingerprint** and **match** are Spark jobs. **record** puts
-identical pictures (T = 0) into the outbox and similar ones (T = 1) on the review page; **send_alerts** sends the outbox.
-
-Trigger it by hand to crawl chosen sites now, whether due or not.
+Runs at the shortest interval of `sites.yaml`; trigger it by hand to crawl chosen sites now, due or not. **pick_sites**
+takes the sites that are due; **crawl** runs once for each, and a site that cannot be crawled fails its own task only.
+**fingerprint** and **match** are Spark jobs. **record** puts identical pictures (T = 0) into the outbox and similar
+ones (T = 1) on the review page; **send_alerts** sends the outbox.
 """
 
 from __future__ import annotations
 
-from airflow.exceptions import AirflowFailException
 from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
 from dag_defaults import DEFAULTS, OWNER_TAG, site_interval
 from lake_assets import CRAWL_STATS, DETECTED, MATCHES, REJECTED, SEEN
 from pendulum import datetime
@@ -28,13 +27,9 @@ from spark_job import CRAWL_POOL, spark_job
     doc_md=__doc__,
     params={
         "sites": Param([], type="array", items={"type": "string"}, title="Sites", description="Empty: those due"),
-        "uploaded_since": Param(
-            None, type=["null", "string"], format="date", title="Uploaded since", description="Leave out older images"
-        ),
+        "uploaded_since": Param(None, type=["null", "string"], format="date", title="Leave out images uploaded before"),
         "algorithm": Param("mao", enum=["mao"], title="Algorithm"),
-        "threshold": Param(
-            None, type=["null", "number"], minimum=0, maximum=1, title="Threshold", description="Empty: as set"
-        ),
+        "threshold": Param(None, type=["null", "number"], minimum=0, maximum=1, title="Threshold (empty: as set)"),
     },
 )
 def watch_sites():
@@ -50,7 +45,7 @@ def watch_sites():
         from copywatch.steps import watch
 
         context = get_current_context()
-        context["site"] = site
+        context["site"] = site  # names the mapped task
         context["ti"].xcom_push("site_address", watch.site_address(site))
         try:
             return watch.crawl_site(site, run_id, uploaded_since=params["uploaded_since"])

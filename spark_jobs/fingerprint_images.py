@@ -13,6 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as f
+from pyspark.sql.pandas.types import from_arrow_schema
+
 from copywatch.fingerprint.rows import ADDED, Extraction
 from copywatch.lake import delta, landing
 from copywatch.lake.identity import protected_id, run_key, sighting_id
@@ -20,9 +24,6 @@ from copywatch.lake.schemas import CRAWL_STATS, DETECTED, INTAKE, LANDING, PROTE
 from copywatch.lake.tables import create_tables, replace_rows
 from copywatch.logs import log_context, log_to_stderr, table
 from copywatch.settings import Settings, settings
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as f
-from pyspark.sql.pandas.types import from_arrow_schema
 
 log = logging.getLogger("spark_jobs.fingerprint_images")
 

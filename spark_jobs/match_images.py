@@ -15,6 +15,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as f
+
 from copywatch.fingerprint import algorithm_named, identity
 from copywatch.lake import delta
 from copywatch.lake.identity import run_key
@@ -23,9 +27,6 @@ from copywatch.lake.tables import create_tables, table_url
 from copywatch.logs import log_context, log_to_stderr, table
 from copywatch.matching import FlatIndex, Verdict, search_code_of, tags_to_search
 from copywatch.settings import Settings, settings
-from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession, Window
-from pyspark.sql import functions as f
 
 log = logging.getLogger("spark_jobs.match_images")
 
@@ -176,9 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", required=True, help="Airflow run whose sightings are matched")
     parser.add_argument("--algorithm", default=settings().algorithm)
-    parser.add_argument(
-        "--threshold", type=float, default=None, help="Th; default: the settings', else the algorithm's"
-    )
+    parser.add_argument("--threshold", type=threshold_or_none, help="Th; default: the settings', else the algorithm's")
     arguments = parser.parse_args()
     log_to_stderr()
     config = settings()

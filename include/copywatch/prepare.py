@@ -49,10 +49,9 @@ def prepare_models(folder: Path) -> None:
 
 
 def archive_key(folder: Path) -> str:
-    """What the class-data archive depends on: the JVM, the class path, and the jobs whose classes are in it."""
+    """What the class-data archive depends on: the JVM, the class path, Spark's defaults."""
     java = Path(spark_setup.java_home_binary()).resolve()
     parts = [str(java), str(java.stat().st_mtime_ns), pyspark.__version__, str(folder.resolve())]
-    parts += [path.read_text() for path in sorted((PROJECT_DIR / "spark_jobs").glob("*.py"))]
     parts.append((folder / "spark.properties").read_text())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

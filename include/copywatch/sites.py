@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -30,14 +39,49 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 def parse_interval(value: object) -> object:
     """`30m`, `6h` or `1d` as a timedelta; anything else is left to pydantic to refuse."""
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)\s*([mhd])", value.strip())):
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
     if isinstance(value, timedelta):
         return value
-    raise ValueError("an interval is a number and m, h or d: 30m, 6h, 1d")
+    match = re.fullmatch(r"([0-9]{1,6})\s*([mhd])", value.strip()) if isinstance(value, str) else None
+    if match is None or int(match[1]) == 0:
+        raise ValueError("an interval is a number and m, h or d: 30m, 6h, 1d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _check_selector(value: str) -> str:
+    """A CSS selector that the crawl can use; a mistake is better told here than by an empty crawl."""
+    # Most sites have no selectors of their own, and then nothing needs the import.
+    from cssselect import HTMLTranslator, SelectorError
+
+    try:
+        HTMLTranslator().css_to_xpath(value)
+    except (SelectorError, RecursionError) as error:
+        raise ValueError(f"{value[:80]!r} is no CSS selector: {error}") from error
+    return value
+
+
+def _check_web_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        fits = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits or re.search(r"[\s\x00-\x1f\ud800-\udfff]", value):
+        raise ValueError(f"{value!r} is no web address: it begins with http:// or https:// and a host")
+    if "@" in parts.netloc:
+        raise ValueError(f"{value!r} holds a user name; the crawl sends none")
+    return value
+
+
+def _check_host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", value):
+        raise ValueError(f"{value!r} is no host: cdn.example, or cdn.example:9000, without http:// and path")
+    return value
 
 
 Interval = Annotated[timedelta, BeforeValidator(parse_interval)]
+Selector = Annotated[str, AfterValidator(_check_selector)]
+WebAddress = Annotated[str, AfterValidator(_check_web_address)]
+HostName = Annotated[str, AfterValidator(_check_host)]
 
 
 class Selectors(BaseModel):
@@ -45,22 +89,22 @@ class Selectors(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    item: str = Field(
+    item: Selector = Field(
         "figure, article, .photo, .thumb, .gallery-item",
         description="The element that holds one image and what is said of it",
     )
-    image: list[str] = Field(
+    image: list[Selector] = Field(
         default_factory=lambda: ["img"], min_length=1, description="Images; the largest of srcset is taken"
     )
-    uploader: list[str] = Field(
+    uploader: list[Selector] = Field(
         default_factory=lambda: ["[itemprop=author]", "[rel=author]", ".uploader", ".author", ".user"],
         description="Who uploaded it, looked for in the image's item, then in the page",
     )
-    uploaded_at: list[str] = Field(
+    uploaded_at: list[Selector] = Field(
         default_factory=lambda: ["time[datetime]", "[itemprop=datePublished]", "[itemprop=uploadDate]", ".date"],
         description="When, likewise: the datetime or content attribute, else the text",
     )
-    follow: list[str] = Field(
+    follow: list[Selector] = Field(
         default_factory=lambda: ["a"], description="Links to further pages; only those on the site's own host"
     )
 
@@ -71,7 +115,7 @@ class Site(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Short name: lower case, digits, hyphens")
-    start: list[str] = Field(min_length=1, description="Address, or addresses, that the crawl starts at")
+    start: list[WebAddress] = Field(min_length=1, description="Address, or addresses, that the crawl starts at")
     kind: Literal["gallery", "page", "sitemap"] = Field(
         "gallery",
         description="gallery: follow links on its own host; page: only the start pages; sitemap: pages of a sitemap",
@@ -83,7 +127,7 @@ class Site(BaseModel):
     max_images: int = Field(20_000, ge=1, description="Images of one crawl")
     max_depth: int = Field(10, ge=0, description="Links between a start page and the last page")
     delay_seconds: float = Field(0.5, ge=0, description="Least time between two requests to one host")
-    image_hosts: list[str] | None = Field(
+    image_hosts: list[HostName] | None = Field(
         None, description="Hosts whose images are fetched (hot-linked ones too); unset: any public host"
     )
     allow_private_addresses: bool = Field(
@@ -94,15 +138,6 @@ class Site(BaseModel):
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
-
-    @field_validator("start")
-    @classmethod
-    def _web_addresses(cls, value: list[str]) -> list[str]:
-        for address in value:
-            parts = urlsplit(address)
-            if parts.scheme not in {"http", "https"} or not parts.hostname:
-                raise ValueError(f"{address!r} is no web address: it begins with http:// or https:// and a host")
-        return value
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -160,7 +195,7 @@ def _line_of(document: Any, path: Sequence[int | str]) -> int:
             document = document[part]
         except (KeyError, IndexError, TypeError, AttributeError):
             break
-    return line
+    return int(line)
 
 
 def load_sites(path: Path) -> Sites:
@@ -180,6 +215,8 @@ def load_sites(path: Path) -> Sites:
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise SitesFileError(f"{path}:{line}: this is no YAML: {error.problem}") from error
+    except Exception as error:  # ruamel's readers of numbers and dates let what they raise through
+        raise SitesFileError(f"{path}:1: this is no YAML: {error}") from error
     if not isinstance(document, dict):
         raise SitesFileError(f"{path}:1: the file begins with 'sites:' and a list below it")
     try:
@@ -199,7 +236,10 @@ def site_of_address(address: str) -> Site:
     Raises:
         SitesFileError: it is no web address.
     """
-    host = urlsplit(address).hostname or "page"
+    try:
+        host = urlsplit(address).hostname or "page"
+    except ValueError as error:
+        raise SitesFileError(f"{address!r} is no web address: {error}") from error
     name = re.sub(r"[^a-z0-9]+", "-", host.lower()).strip("-")[:62] or "page"
     try:
         return Site.model_validate({"name": name, "start": address, "kind": "page"})

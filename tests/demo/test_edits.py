@@ -6,10 +6,11 @@ import io
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps, UnidentifiedImageError
+
 from copywatch.demo.edits import BROKEN, COPIES, EVERY_EDIT, ODD_FORMATS, Edit
 from copywatch.demo.planting import photo_bytes
 from copywatch.errors import Reason
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 PHOTO = photo_bytes("18.jpg")  # portrait, 512 x 768
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from copywatch.demo.inbox import MailFolder, create_inbox
-from copywatch.demo.planting import photo_bytes
 from parsel import Selector
 from starlette.testclient import TestClient
+
+from copywatch.demo.inbox import MailFolder, create_inbox
+from copywatch.demo.planting import photo_bytes
 
 PHOTO = photo_bytes("03.jpg")
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
 from copywatch.demo.edits import BROKEN, COPIES, ODD_FORMATS
 from copywatch.demo.planting import (
     GONE,

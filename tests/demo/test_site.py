@@ -16,11 +16,12 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
+from parsel import Selector
+from starlette.testclient import TestClient
+
 from copywatch.demo.planting import OWNER_WORK, Planted, Planting, plant
 from copywatch.demo.site import create_misbehaving_site, create_site, misbehaving_sites_yaml, sites_yaml
 from copywatch.sites import Selectors, load_sites
-from parsel import Selector
-from starlette.testclient import TestClient
 
 TOKEN = "a token"
 AUTHORISED = {"Authorization": f"Bearer {TOKEN}"}

@@ -110,7 +110,7 @@ def pending_by_site(session: Session) -> dict[str, int]:
         .group_by(Evidence.site)
         .order_by(Evidence.site)
     )
-    return {site: number for site, number in session.execute(query)}
+    return dict(session.execute(query).all())
 
 
 def in_state(

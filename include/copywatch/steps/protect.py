@@ -50,9 +50,7 @@ def receive_applications(
                 opened, run=key, owner=owner, files=files, root=root, store=store, config=config, protected_until=until
             )
             rows = [{"file": one.filename, "state": one.state, "reason": one.reason or ""} for one in received]
-            with ShardWriter(
-                config.landing, key, INTAKE_PART, shard_bytes=config.shard_bytes, schema=INTAKE
-            ) as writer:
+            with ShardWriter(config.landing, key, INTAKE_PART, shard_bytes=config.shard_bytes, schema=INTAKE) as writer:
                 for row in applications.intake_rows(opened, key, store):
                     writer.write(row)
                 writer.finish({"applications": len(received)})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from alembic import context
-from copywatch.ledger.models import SCHEMA, Base
 from sqlalchemy import Connection, text
+
+from copywatch.ledger.models import SCHEMA, Base
 
 connection: Connection = context.config.attributes["connection"]
 connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))

@@ -1,0 +1,96 @@
+"""Scrapy's settings that are the same for every site; `crawlers.run` adds those of the site."""
+
+from __future__ import annotations
+
+from typing import Any
+
+BOT_NAME = "copywatch"
+SPIDER_MODULES = ["crawlers.spiders"]
+
+TWISTED_DNS_RESOLVER = "crawlers.addresses.GuardedResolver"
+
+# http and https only: file:, ftp:, data: and s3: have no handler, whatever a page or a redirect names.
+DOWNLOAD_HANDLERS: dict[str, str | None] = {"data": None, "file": None, "ftp": None, "s3": None}
+
+DOWNLOADER_MIDDLEWARES: dict[str, int | None] = {
+    "crawlers.middlewares.AddressGuard": 50,
+    "crawlers.middlewares.RobotsRules": 100,
+    "crawlers.middlewares.PatientRetry": 550,
+    "crawlers.middlewares.BoundedDecompression": 590,
+    "crawlers.middlewares.BoundedRedirects": 600,
+    "scrapy.downloadermiddlewares.offsite.OffsiteMiddleware": None,
+    "scrapy.downloadermiddlewares.robotstxt.RobotsTxtMiddleware": None,
+    "scrapy.downloadermiddlewares.httpauth.HttpAuthMiddleware": None,
+    "scrapy.downloadermiddlewares.retry.RetryMiddleware": None,
+    "scrapy.downloadermiddlewares.redirect.MetaRefreshMiddleware": None,
+    "scrapy.downloadermiddlewares.httpcompression.HttpCompressionMiddleware": None,
+    "scrapy.downloadermiddlewares.redirect.RedirectMiddleware": None,
+    "scrapy.downloadermiddlewares.cookies.CookiesMiddleware": None,
+    # Behind a proxy the proxy resolves names, and the guard could not see what is connected to.
+    "scrapy.downloadermiddlewares.httpproxy.HttpProxyMiddleware": None,
+    "scrapy.downloadermiddlewares.httpcache.HttpCacheMiddleware": None,
+}
+
+# The spiders count pages and depth themselves: these two would drop requests without a word, an image of the last
+# page among them. Answers of any status come to the spider, which makes rows of them.
+SPIDER_MIDDLEWARES: dict[str, int | None] = {
+    "scrapy.spidermiddlewares.httperror.HttpErrorMiddleware": None,
+    "scrapy.spidermiddlewares.urllength.UrlLengthMiddleware": None,
+    "scrapy.spidermiddlewares.depth.DepthMiddleware": None,
+    "scrapy.spidermiddlewares.metacopy.MetaCopyDetectionMiddleware": None,
+}
+
+# Listening sockets (telnet, remote control) have no place in a process that reads hostile pages; the others are not
+# used, and what is not imported starts faster.
+EXTENSIONS: dict[str, int | None] = {
+    "scrapy.extensions.telnet.TelnetConsole": None,
+    "scrapy.extensions.remote_control.RemoteControl": None,
+    "scrapy.extensions.feedexport.FeedExporter": None,
+    "scrapy.extensions.memdebug.MemoryDebugger": None,
+    "scrapy.extensions.spiderstate.SpiderState": None,
+}
+TELNETCONSOLE_ENABLED = False
+REMOTE_CONTROL_ENABLED = False
+
+ITEM_PIPELINES: dict[str, int] = {"crawlers.pipelines.LandingPipeline": 300}
+
+# Requests are told apart by the spider, by normalised address: a redirect back to an address that was asked for
+# must not be dropped as a double, since then nobody would hear of it.
+DUPEFILTER_CLASS = "scrapy.dupefilters.BaseDupeFilter"
+# Pages near the start come first.
+SCHEDULER_MEMORY_QUEUE = "scrapy.squeues.FifoMemoryQueue"
+
+CONCURRENT_REQUESTS = 16
+CONCURRENT_REQUESTS_PER_DOMAIN = 4
+AUTOTHROTTLE_ENABLED = True
+AUTOTHROTTLE_TARGET_CONCURRENCY = 2.0
+AUTOTHROTTLE_MAX_DELAY = 30.0
+# A site's delay is the least time between two requests, not their mean.
+DOWNLOAD_DELAY_JITTER = 0.0
+
+REDIRECT_MAX_TIMES = 5
+RETRY_TIMES = 2
+RETRY_BACKOFF_SECONDS = 1.0
+RETRY_LONGEST_WAIT_SECONDS = 30.0
+
+COOKIES_ENABLED = False
+HTTPPROXY_ENABLED = False
+METAREFRESH_ENABLED = False
+# What browsers send: some hosts serve images only to visitors of their own pages.
+REFERRER_POLICY = "strict-origin-when-cross-origin"
+# A copy on a host with an expired certificate is still a copy, and the crawl sends nothing secret.
+DOWNLOAD_VERIFY_CERTIFICATES = False
+DOWNLOAD_WARNSIZE = 0
+
+# Of peak memory: against answers that have no end where no size is counted, such as headers.
+MEMUSAGE_LIMIT_MB = 2048
+MEMUSAGE_CHECK_INTERVAL_SECONDS = 2.0
+
+LOG_INSTALL_ROOT_HANDLER = False
+STATS_DUMP = False
+WARN_ON_GENERATOR_RETURN_VALUE = False
+
+
+def as_dict() -> dict[str, Any]:
+    """The settings above by name."""
+    return {name: value for name, value in globals().items() if name.isupper()}

@@ -1,0 +1,71 @@
+"""From values to HTML. Everything a crawl brought in is hostile, and so is what owners name their files."""
+
+from __future__ import annotations
+
+import secrets
+import unicodedata
+from datetime import UTC, datetime
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+_LONGEST_TEXT = 240
+
+
+def web_address(address: str | None) -> str | None:
+    """The address if a link may lead there: http or https, a host, nothing invisible; else None."""
+    if not address or any(sign.isspace() or not sign.isprintable() for sign in address):
+        return None
+    try:
+        parts = urlsplit(address)
+        return address if parts.scheme in {"http", "https"} and parts.hostname else None
+    except ValueError:
+        return None
+
+
+def plain(value: object, longest: int = _LONGEST_TEXT) -> str:
+    """Text from outside as one bounded line; signs that are not seen, or turn the direction, show as a box."""
+    text = " ".join(str(value)[: longest * 4].split())
+    seen = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(sign)[0] == "C" else sign for sign in text)
+    return seen if len(seen) <= longest else seen[: longest - 1] + "…"
+
+
+def moment(value: datetime | None) -> str:
+    """A point in time, UTC; a dash for none."""
+    if value is None:
+        return "–"
+    at = value.astimezone(UTC) if value.tzinfo else value
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+@lru_cache(maxsize=1)
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("copywatch_pages", "templates"),
+        # Always, not by file name: a template with another ending must not be the one that lets a script through.
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"web_address": web_address, "plain": plain, "moment": moment}
+    return environment
+
+
+def page(request: Request, template: str, status_code: int = 200, **values: object) -> HTMLResponse:
+    """A page of ours: rendered, with a policy that lets only its own script, style and pictures work."""
+    nonce = secrets.token_urlsafe(16)
+    values |= {"nonce": nonce, "base": str(request.scope.get("root_path", "")).rstrip("/")}
+    policy = (
+        "default-src 'none'; img-src 'self'; connect-src 'self'; "
+        f"style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
+        "frame-ancestors 'self'; form-action 'self'; base-uri 'none'"
+    )
+    return HTMLResponse(
+        _templates().get_template(template).render(values),
+        status_code=status_code,
+        headers={"Content-Security-Policy": policy},
+    )

@@ -1,0 +1,238 @@
+"""Routes of the review: the page, its pictures, the decision, and the same as JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, status
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from copywatch.errors import CopywatchError
+from copywatch.ledger import reviews as queue
+from copywatch.ledger.database import session
+from copywatch.ledger.models import Alert, AlertState, Evidence, Review, ReviewState
+from copywatch_pages import pictures
+from copywatch_pages.access import may_decide, own_request
+from copywatch_pages.rendering import page
+
+router = APIRouter()
+
+PAGE_PAIRS = 20
+HISTORY_ROWS = 50
+_LARGEST_ID = 2**31 - 1
+_LARGEST_BODY = 4096
+
+Id = Annotated[int, Path(ge=1, le=_LARGEST_ID)]
+AfterId = Annotated[int, Query(ge=0, le=_LARGEST_ID)]
+Limit = Annotated[int, Query(ge=1, le=500)]
+SiteName = Annotated[str | None, Query(max_length=63)]
+
+
+class Decision(BaseModel):
+    """What a reviewer says of one pair."""
+
+    decision: Literal["accepted", "refused"]
+
+
+@router.get("/review")
+def show_queue(request: Request, user: GetUserDep, after_id: AfterId = 0, site: SiteName = None) -> HTMLResponse:
+    """The pairs that wait, side by side."""
+    site = site or None
+    with session() as opened:
+        waiting = queue.pending(opened, limit=PAGE_PAIRS + 1, after_id=after_id, site=site)
+        shown = waiting[:PAGE_PAIRS]
+        return page(
+            request,
+            "review.html",
+            tab="queue",
+            reviews=shown,
+            next_after_id=shown[-1].id if len(waiting) > PAGE_PAIRS else None,
+            after_id=after_id,
+            site=site,
+            sites=queue.pending_by_site(opened),
+            counts=queue.count_by_state(opened),
+            deciding=_allowed(request, user),
+        )
+
+
+@router.get("/review/decided")
+def show_history(
+    request: Request, offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0, site: SiteName = None
+) -> HTMLResponse:
+    """What was decided, by whom and when."""
+    site = site or None
+    with session() as opened:
+        decided = queue.decided(opened, limit=HISTORY_ROWS + 1, offset=offset, site=site)
+        return page(
+            request,
+            "decided.html",
+            tab="decided",
+            reviews=decided[:HISTORY_ROWS],
+            offset=offset,
+            older=offset + HISTORY_ROWS if len(decided) > HISTORY_ROWS else None,
+            newer=max(offset - HISTORY_ROWS, 0) if offset else None,
+            site=site,
+            counts=queue.count_by_state(opened),
+        )
+
+
+@router.get("/evidence/{evidence_id}/{which}.jpg")
+def show_picture(request: Request, evidence_id: Id, which: Literal["protected", "found"]) -> Response:
+    """One picture of a pair, made anew as a small JPEG."""
+    with session() as opened:
+        evidence = opened.get(Evidence, evidence_id)
+        if evidence is None:
+            raise HTTPException(status.HTTP_404_NOT_FOUND, f"evidence {evidence_id}: there is none")
+        address = evidence.protected_address if which == "protected" else evidence.found_address
+    # no-cache: kept by the browser, but shown only after we have been asked, so a log-out ends it.
+    headers = {"ETag": pictures.etag(address), "Cache-Control": "private, no-cache"}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+    try:
+        return Response(pictures.picture(address), media_type="image/jpeg", headers=headers)
+    except CopywatchError as error:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"no picture: {error}") from error
+
+
+@router.post("/review/{review_id}/decision", dependencies=[Depends(own_request), Depends(may_decide)])
+async def decide(request: Request, review_id: Id, user: GetUserDep) -> JSONResponse:
+    """Take a decision, as JSON or as a form: `{"decision": "accepted" | "refused"}`."""
+    chosen = await _decision(request)
+    return JSONResponse(await run_in_threadpool(_write_down, review_id, ReviewState(chosen.decision), user.get_name()))
+
+
+async def _decision(request: Request) -> Decision:
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _LARGEST_BODY:
+            raise HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, "a decision is a few bytes")
+    try:
+        if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            from urllib.parse import parse_qsl
+
+            values: Any = dict(parse_qsl(body.decode("ascii")))
+        else:
+            values = json.loads(body)
+        return Decision.model_validate(values)
+    except (ValueError, ValidationError) as error:
+        raise HTTPException(
+            status.HTTP_422_UNPROCESSABLE_CONTENT, 'a decision is {"decision": "accepted"} or {"decision": "refused"}'
+        ) from error
+
+
+def _write_down(review_id: int, state: ReviewState, by: str) -> dict[str, Any]:
+    with session() as opened:
+        if opened.get(Review, review_id) is None:
+            raise HTTPException(status.HTTP_404_NOT_FOUND, f"review {review_id}: there is none")
+        try:
+            review = queue.decide(opened, review_id, state, by)
+        except CopywatchError as error:
+            raise HTTPException(status.HTTP_409_CONFLICT, str(error)) from error
+        return {
+            "id": review.id,
+            "state": str(review.state),
+            "decided_by": review.decided_by,
+            "decided_at": _json_time(review.decided_at),
+            "counts": queue.count_by_state(opened),
+        }
+
+
+@router.get("/api/reviews")
+def list_reviews(
+    state: Literal["pending", "accepted", "refused", "all"] = "all",
+    after_id: AfterId = 0,
+    limit: Limit = 100,
+    site: SiteName = None,
+) -> JSONResponse:
+    """Reviews by id, for scripts; `next_after_id` is null on the last page."""
+    chosen = None if state == "all" else ReviewState(state)
+    with session() as opened:
+        rows = queue.in_state(opened, chosen, limit=limit, after_id=after_id, site=site or None)
+        return JSONResponse(
+            {
+                "reviews": [_review_values(row) for row in rows],
+                "counts": queue.count_by_state(opened),
+                "next_after_id": rows[-1].id if len(rows) == limit else None,
+            }
+        )
+
+
+@router.get("/api/alerts")
+def list_alerts(
+    state: Literal["pending", "sent", "failed", "all"] = "all", after_id: AfterId = 0, limit: Limit = 100
+) -> JSONResponse:
+    """Alerts of the outbox by id, for scripts; `next_after_id` is null on the last page."""
+    chosen = None if state == "all" else AlertState(state)
+    with session() as opened:
+        rows = queue.alerts(opened, chosen, limit=limit, after_id=after_id)
+        return JSONResponse(
+            {
+                "alerts": [_alert_values(row) for row in rows],
+                "next_after_id": rows[-1].id if len(rows) == limit else None,
+            }
+        )
+
+
+def _evidence_values(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "evidence_id": evidence.id,
+        "sighting_id": evidence.sighting_id,
+        "protected_id": evidence.protected_id,
+        "run": evidence.run,
+        "site": evidence.site,
+        "page_url": evidence.page_url,
+        "image_url": evidence.image_url,
+        "uploader": evidence.uploader,
+        "uploaded_at": _json_time(evidence.uploaded_at),
+        "crawled_at": _json_time(evidence.crawled_at),
+        "verdict": evidence.verdict,
+        "distance": evidence.distance,
+        "threshold": evidence.threshold,
+        "algorithm": evidence.algorithm,
+        "protected_filename": evidence.protected_filename,
+        "owner": evidence.owner.name,
+        "owner_email": evidence.owner.email,
+    }
+
+
+def _review_values(review: Review) -> Mapping[str, Any]:
+    return {
+        "id": review.id,
+        "state": str(review.state),
+        "decided_by": review.decided_by,
+        "decided_at": _json_time(review.decided_at),
+        "applied_run": review.applied_run,
+        **_evidence_values(review.evidence),
+    }
+
+
+def _alert_values(alert: Alert) -> Mapping[str, Any]:
+    return {
+        "id": alert.id,
+        "state": str(alert.state),
+        "to": alert.evidence.owner.email,
+        "sent_at": _json_time(alert.sent_at),
+        "attempts": alert.attempts,
+        "last_error": alert.last_error,
+        "alert_run": alert.run,
+        **_evidence_values(alert.evidence),
+    }
+
+
+def _json_time(value: Any) -> str | None:
+    return value.isoformat() if value is not None else None
+
+
+def _allowed(request: Request, user: GetUserDep) -> bool:
+    """May this user decide? For what the page shows; the decision's own route asks again."""
+    try:
+        may_decide(request, user)
+    except HTTPException:
+        return False
+    return True

