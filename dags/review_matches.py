@@ -8,6 +8,8 @@ into `matches`; that change starts the next run, which waits for what is left. *
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import dag, task
 from dag_defaults import DEFAULTS, OWNER_TAG
 from lake_assets import MATCHES
@@ -41,7 +43,9 @@ def review_matches():
 
         return watch.send_alerts()
 
-    waited = ReviewSensor(task_id="wait_for_decisions", execution_timeout=None)
+    waited = ReviewSensor(
+        task_id="wait_for_decisions", timeout=timedelta(days=365), soft_fail=True, execution_timeout=None
+    )
     anything_decided(waited.output) >> apply() >> send_alerts()
 
 

@@ -56,7 +56,9 @@ def watch_sites():
     def record(run_id: str):
         from copywatch.steps import watch
 
-        return watch.record_findings(run_id)
+        found = watch.record_findings(run_id)
+        get_current_context()["ti"].xcom_push("reviews_queued", found["new reviews"])
+        return found
 
     @task(retries=5)
     def send_alerts():
@@ -69,9 +71,8 @@ def watch_sites():
         "fingerprint_images", "--into", "detected", *algorithm, task_id="fingerprint",
         trigger_rule="all_done", outlets=[DETECTED, REJECTED, CRAWL_STATS],
     )  # fmt: skip
-    match = spark_job(
-        "match_images", *algorithm, "--threshold={{ params.threshold or '' }}", task_id="match", outlets=[SEEN]
-    )
+    threshold = "--threshold={{ params.threshold }}"
+    match = spark_job("match_images", *algorithm, threshold, task_id="match", outlets=[SEEN])
     crawl.expand(site=pick_sites()) >> fingerprint >> match >> record() >> send_alerts()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
@@ -26,10 +27,33 @@ from crawlers.texts import clean_text
 PAGE_BYTES = 8 * 2**20
 """A page may have this many bytes; a tree of it needs ten times as many."""
 
-_IMAGES_FIRST = 10
+_IMAGES_LAST = -10
+"""Pages come first: an image is best told of by the page that shows little else, and that is seldom the first."""
+
+_SHARE_FOR_PAGES = 0.5
+"""Of the site's time; the rest is for the images of the pages read by then."""
 _UNCONNECTED = frozenset({Reason.FORBIDDEN_ADDRESS, Reason.FORBIDDEN_BY_ROBOTS})
 
 Output = Iterator[Request | FetchedAddress]
+
+
+@dataclass(frozen=True)
+class Showing:
+    """The page that an image is to be shown on to its owner, and what that page says of it."""
+
+    page_url: str
+    page_images: int
+    shown: ShownImage
+
+    def better(self, other: Showing) -> Showing:
+        """The page with fewer images, this one among equals; what it does not say is taken from the other."""
+        best, rest = (other, self) if other.page_images < self.page_images else (self, other)
+        said = {
+            "address": self.shown.address,  # the spelling that is being fetched
+            "uploader": best.shown.uploader or rest.shown.uploader,
+            "uploaded_at": best.shown.uploaded_at or rest.shown.uploaded_at,
+        }
+        return replace(best, shown=replace(best.shown, **said))
 
 
 class SiteSpider(Spider):
@@ -50,6 +74,8 @@ class SiteSpider(Spider):
         self._pages_seen: set[str] = set()
         self._pages_asked = 0
         self._images_seen: set[bytes] = set()
+        self._showings: dict[bytes, Showing] = {}
+        self._pages_until = monotonic() + job.site_seconds * _SHARE_FOR_PAGES
 
     def further_pages(self, page: Page) -> Iterable[str]:
         """Addresses of the pages to read after this one."""
@@ -95,6 +121,8 @@ class SiteSpider(Spider):
             self.tally.bounds_reached.add("max_depth")
         elif not start and self._pages_asked >= self.site.max_pages:
             self.tally.bounds_reached.add("max_pages")
+        elif not start and monotonic() > self._pages_until:
+            self.tally.bounds_reached.add("site_seconds")
         else:
             self._pages_asked += 1
             self._pages_seen.add(normal)
@@ -125,8 +153,9 @@ class SiteSpider(Spider):
 
     def _read_content(self, response: TextResponse, depth: int) -> Output:
         page = Page(response, self.site.select)
-        for shown in page.images():
-            yield from self._ask_for_image(shown, response.url)
+        images = [shown for shown in page.images() if not shown.ignored]
+        for shown in images:
+            yield from self._ask_for_image(Showing(response.url, len(images), shown))
         for url in self.further_pages(page):
             if self.is_own(url):
                 yield from self.ask(url, self.read_page, found_on=response.url, depth=depth + 1)
@@ -183,20 +212,24 @@ class SiteSpider(Spider):
         if bytes.fromhex(digest) in self._known:
             self.tally.images_known += 1
         else:
-            shown = ShownImage(address, uploader=None, uploaded_at=None)
-            yield from self.read_image(response, shown=shown, page_url=found_on, digest=digest)
+            showing = Showing(found_on, 1, ShownImage(address, uploader=None, uploaded_at=None))
+            yield from self.read_image(response, showing=showing, digest=digest)
 
-    def _ask_for_image(self, shown: ShownImage, page_url: str) -> Output:
+    def _ask_for_image(self, showing: Showing) -> Output:
         """A request for an image that is new to this and all earlier crawls, or a row why there is none."""
-        if shown.ignored:
-            return
+        shown = showing.shown
         try:
             digest = url_hash(shown.address if shown.trouble else normal_url(shown.address))
         except ValueError:
             digest = url_hash(shown.address)
         binary = bytes.fromhex(digest)
         if binary in self._images_seen:
+            if earlier := self._showings.get(binary):
+                self._showings[binary] = earlier.better(showing)
             return
+        since = self.job.uploaded_since
+        if since and shown.uploaded_at and shown.uploaded_at.date() < since:
+            return  # the administrator did not ask for it
         known = binary in self._known
         refusal = None if known else self._refusal_of(shown)
         if refusal and refusal.detail == NOT_LISTED:
@@ -207,7 +240,7 @@ class SiteSpider(Spider):
             return
         self._images_seen.add(binary)
         self.tally.images_found += 1
-        about: dict[str, Any] = {"shown": shown, "page_url": page_url, "digest": digest}
+        about: dict[str, Any] = {"showing": showing, "digest": digest}
         if known:
             self.tally.images_known += 1
         elif refusal:
@@ -215,13 +248,14 @@ class SiteSpider(Spider):
             yield self._image_row(refusal, None, **about)
         else:
             self.tally.images_asked += 1
+            self._showings[binary] = showing
             yield Request(
                 shown.address,
                 callback=self.read_image,
                 errback=self.image_failed,
                 cb_kwargs=about,
                 dont_filter=True,
-                priority=_IMAGES_FIRST,
+                priority=_IMAGES_LAST,
                 headers={"Accept": "image/avif,image/webp,image/*,*/*;q=0.8"},
                 meta={IS_IMAGE: True, "download_maxsize": self.job.max_image_bytes},
             )
@@ -235,12 +269,10 @@ class SiteSpider(Spider):
             return Refusal(Reason.FORBIDDEN_ADDRESS, str(error), lasting=False)
         return None
 
-    def read_image(
-        self, response: Response, *, shown: ShownImage, page_url: str, digest: str
-    ) -> Iterator[FetchedAddress]:
+    def read_image(self, response: Response, *, showing: Showing, digest: str) -> Iterator[FetchedAddress]:
         """The row of an image that was answered."""
         refusal = failures.of_status(response) or failures.of_image_body(response)
-        yield self._image_row(refusal, response, shown=shown, page_url=page_url, digest=digest)
+        yield self._image_row(refusal, response, showing=showing, digest=digest)
 
     def image_failed(self, failure: Failure) -> Iterator[FetchedAddress]:
         """The row of an image that was not."""
@@ -251,11 +283,13 @@ class SiteSpider(Spider):
         yield self._image_row(refusal, None, **request.cb_kwargs)
 
     def _image_row(
-        self, refusal: Refusal | None, response: Response | None, *, shown: ShownImage, page_url: str, digest: str
+        self, refusal: Refusal | None, response: Response | None, *, showing: Showing, digest: str
     ) -> FetchedAddress:
+        showing = self._showings.pop(bytes.fromhex(digest), showing)
+        shown = showing.shown
         body = response.body if response is not None else None
         return FetchedAddress(
-            page_url=page_url,
+            page_url=showing.page_url,
             image_url=shown.address[:LONGEST_URL],
             uploader=shown.uploader,
             uploaded_at=shown.uploaded_at,

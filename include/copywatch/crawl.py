@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import IO, Literal, cast
 
@@ -81,6 +81,7 @@ class CrawlJob(BaseModel):
     site_seconds: float = Field(description="the crawl may take this long")
     max_image_bytes: int = Field(description="larger downloads are refused")
     shard_bytes: int = Field(description="a shard is closed at this size")
+    uploaded_since: date | None = Field(None, description="images that pages say are older are left out")
 
 
 class CrawlStats(BaseModel):
@@ -137,7 +138,15 @@ def load_crawl_stats(landing: Path, run: str, site: str) -> CrawlStats:
         raise LakeError(f"{landing}: the statistics of {site} in run {run} are damaged: {error}") from error
 
 
-def crawl(site: Site, *, run: str, landing: Path, known_hashes: Iterable[str], settings: Settings) -> CrawlStats:
+def crawl(
+    site: Site,
+    *,
+    run: str,
+    landing: Path,
+    known_hashes: Iterable[str],
+    settings: Settings,
+    uploaded_since: date | None = None,
+) -> CrawlStats:
     """Crawl `site` into `landing/<run>/<site>/`, replacing what an earlier try of the same run left there.
 
     Args:
@@ -146,6 +155,7 @@ def crawl(site: Site, *, run: str, landing: Path, known_hashes: Iterable[str], s
         landing: folder of all landing shards.
         known_hashes: `url_hash` of the image addresses that are settled and are not fetched again.
         settings: time-outs, size bounds, the crawler's name.
+        uploaded_since: images that their page says were uploaded before this day are left out, this time.
 
     Raises:
         CrawlFailed: the site as a whole could not be crawled; its statistics (outcome `failed`) are written.
@@ -171,6 +181,7 @@ def crawl(site: Site, *, run: str, landing: Path, known_hashes: Iterable[str], s
             site_seconds=settings.crawl_site_seconds,
             max_image_bytes=settings.max_image_bytes,
             shard_bytes=settings.shard_bytes,
+            uploaded_since=uploaded_since,
         )
         (Path(scratch) / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
         # Whatever the child does from here on, nobody may read an earlier try's statistics as its own.

@@ -215,7 +215,7 @@ def test_mixed_page_leads_to_its_images(running: Running, web: httpx.Client) -> 
 
 def test_sites_files_are_valid(tmp_path: Path) -> None:
     path = tmp_path / "sites.yaml"
-    path.write_text(sites_yaml(8100, every="30m"))
+    path.write_text(sites_yaml(8100, 8101, every="30m"))
     (site,) = load_sites(path).sites
     assert (site.name, site.start, site.every.total_seconds()) == ("lumen", ["http://127.0.0.1:8100/"], 1800)
     path.write_text(misbehaving_sites_yaml(8100, 8102, 8103))

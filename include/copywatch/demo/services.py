@@ -143,7 +143,7 @@ class Services:
         passwords = home / "passwords.json"
         passwords.write_text(json.dumps({account.name: account.password for account in self.accounts}))
         sites = self.folder.resolve() / "sites.yaml"
-        sites.write_text(sites_yaml(self.site_port))
+        sites.write_text(sites_yaml(self.site_port, self.owner_port))
         airflow = {
             "CORE__DAGS_FOLDER": PROJECT_DIR / "dags",
             "CORE__PLUGINS_FOLDER": PROJECT_DIR / "plugins",

@@ -358,20 +358,19 @@ def create_forbidding_site() -> Starlette:
     return Starlette(routes=[Route("/robots.txt", robots), Route("/", home), Route("/picture.jpg", _good_picture)])
 
 
-def _sites_yaml(starts: Mapping[str, str], every: str) -> str:
+def _sites_yaml(starts: Mapping[str, str], every: str, hosts: Sequence[str] = LOOPBACK_NAMES) -> str:
     common = {"every": every, "delay_seconds": 0, "allow_private_addresses": True}
     # A list of its own for each site: one shared list would be written as an anchor and its aliases.
-    sites = [
-        {"name": name, "start": start, **common, "image_hosts": list(LOOPBACK_NAMES)} for name, start in starts.items()
-    ]
+    sites = [{"name": name, "start": start, **common, "image_hosts": list(hosts)} for name, start in starts.items()]
     text = io.StringIO()
     YAML(typ="rt").dump({"sites": sites}, text)
     return text.getvalue()
 
 
-def sites_yaml(site_port: int, *, every: str = "1h") -> str:
-    """A `sites.yaml` that watches the demo site."""
-    return _sites_yaml({"lumen": f"http://{LOOPBACK}:{site_port}/"}, every)
+def sites_yaml(site_port: int, owner_port: int, *, every: str = "1h") -> str:
+    """A `sites.yaml` that watches the demo site, images that it shows from the owner's own site included."""
+    hosts = (*LOOPBACK_NAMES, f"localhost:{owner_port}")
+    return _sites_yaml({"lumen": f"http://{LOOPBACK}:{site_port}/"}, every, hosts)
 
 
 def misbehaving_sites_yaml(site_port: int, forbidding_port: int, down_port: int, *, every: str = "1h") -> str:

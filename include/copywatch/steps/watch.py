@@ -51,8 +51,13 @@ def site_address(name: str) -> str:
     return load_sites(settings().sites_file).named([name])[0].start[0]
 
 
-def crawl_site(name: str, run: str, *, uploaded_since: date | None = None) -> dict[str, object]:
+def crawl_site(name: str, run: str, *, uploaded_since: str | None = None) -> dict[str, object]:
     """Crawl one site for images that no earlier crawl settled; returns the crawl's statistics.
+
+    Args:
+        name: the site, as in the sites file.
+        run: the run's name.
+        uploaded_since: a day such as 2026-11-21; images that pages say are older are left out.
 
     Raises:
         CrawlFailed: the site could not be crawled.
@@ -72,7 +77,7 @@ def crawl_site(name: str, run: str, *, uploaded_since: date | None = None) -> di
                 landing=config.landing,
                 known_hashes=known,
                 settings=config,
-                uploaded_since=uploaded_since,
+                uploaded_since=date.fromisoformat(uploaded_since) if uploaded_since else None,
             )
         except CrawlFailed as failure:
             error = failure.reason
