@@ -43,7 +43,21 @@ class Settings(BaseSettings):
     )
 
     airflow_url: str = Field("http://localhost:8080", description="Address of the Airflow UI, for links in mails")
-    portal_url: str = Field("http://localhost:8090", description="Address of the owners' portal, for links in mails")
+    portal_url: str = Field(
+        "http://localhost:8090", description="Address of the owners' portal, for links in mails; https: secure cookies"
+    )
+    portal_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Signs the portal's sessions and codes, 32 characters or more; empty: the portal serves only its "
+        "own machine, and sessions end with it",
+    )
+    portal_session_hours: float = Field(12.0, gt=0, le=24 * 30, description="An owner is signed in for this long")
+    portal_trusted_proxies: str = Field(
+        "", description="Reverse proxies whose X-Forwarded-For and -Proto the portal believes: addresses, with commas"
+    )
+    check_tokens: SecretStr = Field(
+        SecretStr(""), description="Bearer tokens that POST /api/check takes, 16 characters or more each, with commas"
+    )
 
     smtp_host: str = Field("localhost", description="Mail server that alerts go out by")
     smtp_port: int = Field(1025, ge=1, le=65535, description="Its port")
@@ -115,3 +129,17 @@ def load_settings(**overrides: object) -> Settings:
 def settings() -> Settings:
     """The settings of this process, read once."""
     return load_settings()
+
+
+def env_example() -> str:
+    """Every setting with its description and default, as lines of an `.env` file."""
+    lines = []
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if isinstance(default, SecretStr):
+            default = default.get_secret_value()
+        if isinstance(default, Path) and default.is_relative_to(PROJECT_DIR):
+            default = default.relative_to(PROJECT_DIR)
+        value = "" if default is None else default
+        lines += [f"# {field.description}.", f"# {ENV_PREFIX}{name.upper()}={value}", ""]
+    return "\n".join(lines)
