@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -49,6 +49,9 @@ class ShownImage:
 
     ignored: bool = False
     """It is a place-holder, and no image of anybody's."""
+
+    leads_on: bool = False
+    """It is a link to another page, so this page only points to the one that is about it."""
 
 
 def best_of_source_set(text: str) -> tuple[float, str] | None:
@@ -120,7 +123,7 @@ class Page:
             key = None if item is None else item.root
             if key not in told:
                 told[key] = self._told_by(item)
-            yield self._shown(address, *told[key])
+            yield replace(self._shown(address, *told[key]), leads_on=self._leads_on(element))
 
     def _addresses(self) -> Iterator[tuple[Selector, str]]:
         for image in self._first(self._select.image):
@@ -135,6 +138,11 @@ class Page:
                 # An item inside an item has its own turn.
                 if _extension(address) in IMAGE_EXTENSIONS and self._item_of(link.root) is item:
                     yield link, address
+
+    def _leads_on(self, element: Selector) -> bool:
+        link = element.xpath("ancestor-or-self::a[@href][1]/@href").get()
+        target = None if link is None else self._join(self._base, link)
+        return target is not None and target != self._response.url and _extension(target) not in IMAGE_EXTENSIONS
 
     def _source(self, image: Selector) -> str | None:
         """The address of the largest version of an image element that the page offers."""

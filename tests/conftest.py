@@ -11,8 +11,14 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from copywatch.settings import Settings
 
 _PROJECT = Path(__file__).resolve().parents[1]
 
@@ -28,6 +34,19 @@ if "AIRFLOW_HOME" not in os.environ:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,reviewer:user,viewer:viewer",
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
     }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--no-skips` is for machines that must have all that the tests need."""
+    parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """With `--no-skips` a run that skipped something fails."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("--no-skips: the skipped tests above fail this run", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _forget_settings() -> None:
@@ -87,3 +106,35 @@ def ledger_url(postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     with engine.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """The one Spark session of the test run, `local[2]`, with the Delta jars that set-up prepared."""
+    from copywatch.lake.spark_setup import job_environment
+    from copywatch.settings import load_settings
+
+    prepared = load_settings().prepared_dir
+    if not (prepared / "spark" / "spark.properties").exists():
+        pytest.skip(f"Delta's jars are not prepared below {prepared}; run 'make setup' once")
+    from pyspark.sql import SparkSession
+
+    # Spark reads these when it starts its JVM, which lives until the session of tests ends.
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in job_environment(prepared).items():
+            environment.setenv(name, value)
+        environment.chdir(tmp_path_factory.mktemp("spark"))
+        session = SparkSession.builder.master("local[2]").appName("tests").getOrCreate()
+        yield session
+        session.stop()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Settings:
+    """Settings of a project of its own, in an empty folder; its tables are made."""
+    from copywatch.lake.tables import create_tables
+    from copywatch.settings import Settings
+
+    made = Settings(_env_file=None, data_dir=tmp_path / "data")  # type: ignore[call-arg]
+    create_tables(made.warehouse)
+    return made

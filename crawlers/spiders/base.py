@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 from urllib.parse import urlsplit
 
-from scrapy import Request, Spider
+from scrapy import Request, Spider, signals
+from scrapy.crawler import Crawler
+from scrapy.exceptions import DontCloseSpider
 from scrapy.http import HtmlResponse, Response, TextResponse
 from twisted.python.failure import Failure
 
@@ -27,8 +29,8 @@ from crawlers.texts import clean_text
 PAGE_BYTES = 8 * 2**20
 """A page may have this many bytes; a tree of it needs ten times as many."""
 
-_IMAGES_LAST = -10
-"""Pages come first: an image is best told of by the page that shows little else, and that is seldom the first."""
+_MOST_WAITING = 5_000
+"""Images wait until the pages are read, since the page that is about one is seldom the first to show it; this many."""
 
 _SHARE_FOR_PAGES = 0.5
 """Of the site's time; the rest is for the images of the pages read by then."""
@@ -46,8 +48,12 @@ class Showing:
     shown: ShownImage
 
     def better(self, other: Showing) -> Showing:
-        """The page with fewer images, this one among equals; what it does not say is taken from the other."""
-        best, rest = (other, self) if other.page_images < self.page_images else (self, other)
+        """The page that is about the image, or shows little else; what it does not say is taken from the other.
+
+        A page that shows the image as a link to another page is not about it. Among equals this one stays.
+        """
+        ranks = [(one.shown.leads_on, one.page_images) for one in (self, other)]
+        best, rest = (other, self) if ranks[1] < ranks[0] else (self, other)
         said = {
             "address": self.shown.address,  # the spelling that is being fetched
             "uploader": best.shown.uploader or rest.shown.uploader,
@@ -75,7 +81,15 @@ class SiteSpider(Spider):
         self._pages_asked = 0
         self._images_seen: set[bytes] = set()
         self._showings: dict[bytes, Showing] = {}
+        self._waiting: list[Request] = []
         self._pages_until = monotonic() + job.site_seconds * _SHARE_FOR_PAGES
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Self:
+        """Made by Scrapy."""
+        spider = super().from_crawler(crawler, *args, **kwargs)
+        crawler.signals.connect(spider.ask_for_waiting_images, signal=signals.spider_idle)
+        return spider
 
     def further_pages(self, page: Page) -> Iterable[str]:
         """Addresses of the pages to read after this one."""
@@ -249,16 +263,32 @@ class SiteSpider(Spider):
         else:
             self.tally.images_asked += 1
             self._showings[binary] = showing
-            yield Request(
+            request = Request(
                 shown.address,
                 callback=self.read_image,
                 errback=self.image_failed,
                 cb_kwargs=about,
                 dont_filter=True,
-                priority=_IMAGES_LAST,
                 headers={"Accept": "image/avif,image/webp,image/*,*/*;q=0.8"},
                 meta={IS_IMAGE: True, "download_maxsize": self.job.max_image_bytes},
             )
+            if len(self._waiting) < _MOST_WAITING:
+                self._waiting.append(request)
+            else:
+                yield request
+
+    def ask_for_waiting_images(self) -> None:
+        """When all pages are read, go on with the images that waited for it.
+
+        Raises:
+            DontCloseSpider: there were some.
+        """
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            self.crawler.engine.crawl(request)
+        raise DontCloseSpider
 
     def _refusal_of(self, shown: ShownImage) -> Refusal | None:
         if shown.trouble:

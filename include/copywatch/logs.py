@@ -17,12 +17,14 @@ from tabulate import tabulate
 
 _context: ContextVar[dict[str, str] | None] = ContextVar("copywatch_log_context", default=None)
 _plain_factory = logging.getLogRecordFactory()
+_OURS = frozenset({"copywatch", "crawlers", "scrapy", "spark_jobs"})
 
 
 def _record_with_context(*args: Any, **kwargs: Any) -> logging.LogRecord:
     record = _plain_factory(*args, **kwargs)
     context = _context.get()
-    if context and record.name.split(".")[0] in {"copywatch", "crawlers", "scrapy", "spark_jobs"}:
+    # `logging.makeLogRecord` (structlog's formatter, which is Airflow's, uses it) asks for a record without a name.
+    if context and (record.name or "").partition(".")[0] in _OURS:
         head = " ".join(f"{key}={value}" for key, value in context.items())
         record.msg = f"[{head.replace('%', '%%') if record.args else head}] {record.msg}"
     return record

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,19 @@ def run_crawl(tmp_path: Path, settings: Settings) -> Callable[..., CrawlStats]:
         run: str = "run-1",
         known: list[str] | None = None,
         settings: Settings = settings,
+        uploaded_since: date | None = None,
         **fields: Any,
     ) -> CrawlStats:
         values = {"name": "site", "start": start, "delay_seconds": 0, "allow_private_addresses": True, **fields}
         watched = Site.model_validate(values)
-        return crawl(watched, run=run, landing=tmp_path / "landing", known_hashes=known or [], settings=settings)
+        return crawl(
+            watched,
+            run=run,
+            landing=tmp_path / "landing",
+            known_hashes=known or [],
+            settings=settings,
+            uploaded_since=uploaded_since,
+        )
 
     return run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -167,3 +167,31 @@ def test_one_start_page_of_two_is_enough(site: HostileSite, run_crawl) -> None:
     site.on("/bad", status(404))
     stats = run_crawl([site.url("/bad"), site.url("/good")])
     assert (stats.outcome, stats.pages, stats.pages_failed) == ("finished", 1, 1)
+
+
+def test_an_image_is_told_of_by_its_own_page(site: HostileSite, run_crawl, rows) -> None:
+    """Not by the start page or a neighbour, which show it as a link; what the own page leaves out is kept."""
+    figure = '<figure><a href="/own"><img src="/picture.jpg"></a><span class="uploader">Mira</span></figure>'
+    site.on("/", figure + '<a href="/neighbour">on</a>')
+    site.on("/neighbour", figure)
+    said = '<time datetime="2026-03-04T05:06:07Z">then</time>'
+    site.on("/own", '<img src="/picture.jpg"><img src="/other.jpg">' + said)
+    site.on("/picture.jpg", jpeg(1))
+    site.on("/other.jpg", jpeg(2))
+    run_crawl(site.url())
+    row = rows()[site.url("/picture.jpg")]
+    assert row["page_url"] == site.url("/own")
+    assert row["uploader"] == "Mira"
+    assert row["uploaded_at"].isoformat() == "2026-03-04T05:06:07+00:00"
+
+
+def test_images_before_a_day_are_left_for_later(site: HostileSite, run_crawl, rows) -> None:
+    """They are neither fetched nor settled: a crawl without the bound fetches them."""
+    figure = '<figure><img src="/{day}.jpg"><time datetime="2026-03-{day}T12:00:00Z"></time></figure>'
+    site.on("/", figure.replace("{day}", "01") + figure.replace("{day}", "09"))
+    site.on("/01.jpg", jpeg(1))
+    site.on("/09.jpg", jpeg(2))
+    first = run_crawl(site.url(), uploaded_since=date(2026, 3, 5))
+    assert set(rows()) == {site.url("/09.jpg")}
+    run_crawl(site.url(), known=first.new_image_hashes)
+    assert set(rows()) == {site.url("/01.jpg")}

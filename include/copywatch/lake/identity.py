@@ -26,4 +26,4 @@ def run_key(run_id: str) -> str:
     >>> run_key("scheduled__2026-11-21T08:00:00+00:00")
     'scheduled__2026-11-21T08_00_00_00_00'
     """
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", run_id).strip(".")[:200]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", run_id)[:200].strip(".")

@@ -49,18 +49,38 @@ def open_table(warehouse: str, table: Table) -> DeltaTable:
 
 
 def read_table(
-    warehouse: str, table: Table, *, run: str | None = None, columns: Sequence[str] | None = None
+    warehouse: str,
+    table: Table,
+    *,
+    run: str | None = None,
+    tags: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """A table's rows, those of one run if it is given.
+    """A table's rows, those of one run or of some tags if they are given; only the tags' partitions are read.
 
     Raises:
         LakeError: there is no such table.
     """
+    return rows_of(open_table(warehouse, table), table, run=run, tags=tags, columns=columns)
+
+
+def rows_of(
+    opened: DeltaTable,
+    table: Table,
+    *,
+    run: str | None = None,
+    tags: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """`read_table` for one version that is open already: what is read twice is then read of the same version."""
     # delta-rs's own engine: a pyarrow dataset over its storage handler can abort the interpreter at exit.
     chosen = ", ".join(f'"{column}"' for column in columns) if columns else "*"
-    condition = "" if run is None else f" WHERE run = {_quoted(run)}"
-    query = QueryBuilder().register(table.name, open_table(warehouse, table))
-    rows = pa.table(query.execute(f'SELECT {chosen} FROM "{table.name}"{condition}').read_all())
+    conditions = [] if run is None else [f"run = {_quoted(run)}"]
+    if tags is not None:
+        conditions.append(f"tag IN ({', '.join(map(_quoted, tags))})" if tags else "false")
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    query = QueryBuilder().register(table.name, opened)
+    rows = pa.table(query.execute(f'SELECT {chosen} FROM "{table.name}"{where}').read_all())  # noqa: S608 (values are quoted)
     wanted = pa.schema([table.columns.field(name) for name in (columns or table.columns.names)])
     return rows.select(wanted.names).cast(wanted)
 

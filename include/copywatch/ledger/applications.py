@@ -6,12 +6,14 @@ SRPITP, section 3, steps (1) to (3).
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from email.headerregistry import Address
 from pathlib import Path
 
 import pyarrow as pa
-from sqlalchemy import func, select, text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from copywatch.decode import decode
@@ -23,6 +25,7 @@ from copywatch.ledger.models import Application, ApplicationState, Owner
 from copywatch.settings import Settings
 
 _MAX_NAME = 255
+_MAX_ADDRESS = 320
 
 
 def owner_by_email(session: Session, email: str, name: str = "") -> Owner:
@@ -32,8 +35,7 @@ def owner_by_email(session: Session, email: str, name: str = "") -> Owner:
         CopywatchError: it is no mail address.
     """
     address = email.strip().lower()
-    local, _, domain = address.rpartition("@")
-    if not local or not domain or any(sign.isspace() or ord(sign) < 32 for sign in address) or len(address) > 320:
+    if not _is_mail_address(address):
         raise CopywatchError(f"owner: {email!r} is no mail address; write name@host")
     owner = session.scalar(select(Owner).where(Owner.email == address))
     if owner is None:
@@ -41,6 +43,17 @@ def owner_by_email(session: Session, email: str, name: str = "") -> Owner:
         session.add(owner)
         session.flush()
     return owner
+
+
+def _is_mail_address(address: str) -> bool:
+    """Will the mail library take it as a recipient, and as one only?"""
+    if len(address) > _MAX_ADDRESS or any(sign.isspace() or not sign.isprintable() for sign in address):
+        return False
+    try:
+        parsed = Address(addr_spec=address)
+    except Exception:  # the parser answers broken addresses with IndexErrors and AttributeErrors too
+        return False
+    return bool(parsed.username and parsed.domain) and parsed.addr_spec == address
 
 
 def files_of_intake(intake: Path, folder: str, limit: int = 10_000) -> list[Path]:
@@ -89,7 +102,7 @@ def receive(
         )
     }
     for path in files:
-        filename = str(path.relative_to(root))[-_MAX_NAME:]
+        filename = _filename(path.relative_to(root))
         if filename in received:
             continue
         application = _checked(session, path, filename, run, owner, store, config)
@@ -98,6 +111,16 @@ def receive(
         session.flush()
         received[filename] = application
     return [received[name] for name in sorted(received)]
+
+
+def _filename(path: Path) -> str:
+    """A path as the ledger keeps it: text whatever bytes the file system has, and short."""
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if len(name) <= _MAX_NAME:
+        return name
+    # Its end says most; the digest keeps two long paths apart.
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f"{digest}...{name[-(_MAX_NAME - 19) :]}"
 
 
 def _checked(
@@ -134,15 +157,19 @@ def _checked(
 
 
 def intake_rows(session: Session, run: str, store: ImageStore) -> Iterable[dict[str, object]]:
-    """Rows of `schemas.INTAKE` for the applications of `run` that wait for their fingerprint."""
-    now = datetime.now(UTC)
-    for application in waiting(session, run):
+    """Rows of `schemas.INTAKE` for all applications of `run` that were not refused.
+
+    Those protected already come too: the run's rows in the lake are replaced as a whole.
+    """
+    for application in of_run(session, run):
+        if application.state == ApplicationState.REFUSED:
+            continue
         yield {
             "run": run,
             "application_id": application.id,
             "owner": str(application.owner_id),
             "storage_address": application.storage_address,
-            "registered_at": now,
+            "registered_at": application.submitted_at,
             "protected_until": application.protected_until,
             "sha256": application.sha256,
             "bytes": store.get(str(application.storage_address)),
@@ -159,7 +186,10 @@ def waiting(session: Session, run: str) -> Sequence[Application]:
 
 
 def mark_protected(session: Session, run: str, protected: pa.Table) -> list[Application]:
-    """Mark the applications whose rows stand in the `protected` table; the others of the run stay as they are."""
+    """Mark the applications whose rows stand in the `protected` table; returns them.
+
+    Call it when the run's fingerprints are made: what still waits and has no row gets none, and is refused.
+    """
     if not set(protected.column_names) >= {"application_id"}:
         raise CopywatchError(f"the rows are not of the table {schemas.PROTECTED.name}: no application_id")
     written = set(protected.column("application_id").to_pylist())
@@ -167,8 +197,11 @@ def mark_protected(session: Session, run: str, protected: pa.Table) -> list[Appl
     for application in waiting(session, run):
         if application.id in written:
             application.state = ApplicationState.PROTECTED
-            application.decided_at = func.now()
             done.append(application)
+        else:
+            application.state = ApplicationState.REFUSED
+            application.reason = "could not be fingerprinted; the log of the run's task 'fingerprint' says why"
+        application.decided_at = datetime.now(UTC)
     session.flush()
     return done
 

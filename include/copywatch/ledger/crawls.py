@@ -27,10 +27,16 @@ def due_sites(session: Session, sites: Sequence[Site], now: datetime) -> list[Si
     ]
 
 
-def known_hashes(session: Session, site: str) -> set[str]:
-    """SHA-256, hexadecimal, of the normalised image addresses that earlier crawls of `site` settled."""
-    rows = session.scalars(select(CrawledImage.url_hash).where(CrawledImage.site == site))
-    return {row.hex() for row in rows}
+def known_hashes(session: Session, site: str, *, but_of: str | None = None) -> set[str]:
+    """SHA-256, hexadecimal, of the normalised image addresses that earlier crawls of `site` settled.
+
+    Those that the run `but_of` settled itself are left out: its crawl, run again, must land all of the run's images,
+    since they replace all of the run's rows.
+    """
+    query = select(CrawledImage.url_hash).where(CrawledImage.site == site)
+    if but_of is not None:
+        query = query.where(CrawledImage.run != but_of)
+    return {row.hex() for row in session.scalars(query)}
 
 
 def crawl_started(session: Session, site: str, run: str, at: datetime) -> None:

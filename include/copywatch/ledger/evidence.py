@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from sqlalchemy.orm import Session
 from copywatch.images import ImageStore
 from copywatch.ledger.models import Alert, Application, Evidence, Review
 from copywatch.matching.verdict import Verdict
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,18 @@ def record_matches(
     Every insert leaves what is there: one evidence, one alert, one review per (sighting, protected image).
     """
     evidence = alerts = reviews = 0
-    originals = {
-        application.protected_id: application
-        for application in session.scalars(select(Application).where(Application.protected_id.is_not(None)))
-    }
-    for match in matches:
-        original = originals[match["protected_id"]]
+    found = list(matches)
+    originals = _originals(session, {match["protected_id"] for match in found})
+    for match in found:
+        original = originals.get(match["protected_id"])
+        if original is None:
+            # One match that nobody can be told of must not keep the others from their owners.
+            log.error(
+                "match of %s with %s: the ledger has no such protected image, so nobody is alerted",
+                match["image_url"],
+                match["protected_id"],
+            )
+            continue
         values = {
             "sighting_id": match["sighting_id"],
             "protected_id": match["protected_id"],
@@ -83,6 +92,14 @@ def record_matches(
                 is not None
             )
     return Recorded(evidence, alerts, reviews)
+
+
+def _originals(session: Session, protected_ids: set[str]) -> dict[str, Application]:
+    """The applications behind protected images; a withdrawn and renewed one is the newest's."""
+    rows = session.scalars(
+        select(Application).where(Application.protected_id.in_(protected_ids)).order_by(Application.id)
+    )
+    return {str(row.protected_id): row for row in rows}
 
 
 def put_in_outbox(session: Session, evidence_id: int, run: str) -> bool:

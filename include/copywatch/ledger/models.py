@@ -205,3 +205,33 @@ class Alert(Base):
     sent_at: Mapped[datetime | None]
 
     evidence: Mapped[Evidence] = relationship(back_populates="alert", lazy="joined")
+
+
+class SignIn(Base):
+    """A one-time code that somebody asked for and, once it was redeemed, the session that it opened.
+
+    Neither codes nor addresses are kept, only what tells whether one is the same again: addresses that belong to no
+    owner are counted too, and are nobody's business.
+    """
+
+    __tablename__ = "sign_ins"
+    __table_args__ = (Index(None, "address_hash", "asked_at"), Index(None, "client", "asked_at"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    handle_hash: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    """SHA-256 of what the asking browser holds: a code works in no other."""
+    address_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """Keyed hash of the address, as typed and lower-cased."""
+    client: Mapped[str] = mapped_column(String(64))
+    """Network that the request came from."""
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("owners.id"))
+    """Null: the address is no owner's, and no code opens it."""
+    code_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """Keyed hash of the code."""
+    wrong_tries: Mapped[int] = mapped_column(SmallInteger, default=0)
+    asked_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    redeemed_at: Mapped[datetime | None]
+    signed_out_at: Mapped[datetime | None]
+
+    owner: Mapped[Owner | None] = relationship(lazy="joined")

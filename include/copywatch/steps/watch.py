@@ -68,7 +68,7 @@ def crawl_site(name: str, run: str, *, uploaded_since: str | None = None) -> dic
     with log_context(run=key, site=name):
         with session() as opened:
             crawls.crawl_started(opened, name, key, datetime.now(UTC))
-            known = crawls.known_hashes(opened, name)
+            known = crawls.known_hashes(opened, name, but_of=key)
         error: str | None = None
         try:
             stats = crawling.crawl(
