@@ -78,7 +78,10 @@ def test_the_administrator_sees_sites_docs_and_links(story: Story, log_in: LogIn
     run = story.admin.runs("watch_sites")[0]["dag_run_id"]
     page = log_in(story.services.accounts[0])
     page.goto(f"/dags/watch_sites/runs/{run}")
-    page.wait_for_timeout(4000)
+    page.wait_for_selector("text=send_alerts", timeout=30_000)
+    page.keyboard.press("g")  # the graph instead of the grid
+    page.wait_for_selector(".react-flow__node", timeout=30_000)
+    page.wait_for_timeout(2000)
     picture(page, "watch_sites")
     page.goto(f"/dags/watch_sites/runs/{run}/tasks/crawl/mapped/0")
     expect(page.get_by_text("lumen").first).to_be_visible(timeout=30_000)
@@ -90,6 +93,4 @@ def test_the_administrator_sees_sites_docs_and_links(story: Story, log_in: LogIn
     wait_until(lambda: page.wait_for_timeout(200) or any(f.url.startswith(start) for f in page.frames), "the rows", 30)
     frame = next(frame for frame in page.frames if frame.url.startswith(start))
     frame.wait_for_selector("text=rejected", timeout=30_000)
-    page.wait_for_timeout(500)
-    picture(page, "run")
     assert "SVG" in frame.content()

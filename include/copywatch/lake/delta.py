@@ -41,9 +41,12 @@ def replace_run(rows: DataFrame, warehouse: str, table: Table, run: str, *, only
     Raises:
         LakeError: a column is missing.
     """
+    conformed = conform(rows, table)
+    if table.partition_by:
+        # Otherwise every task would write a file of its own into every partition.
+        conformed = conformed.repartition(*table.partition_by)
     (
-        conform(rows, table)
-        .write.format("delta")
+        conformed.write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", f"run = '{run}' AND {only}" if only != "true" else f"run = '{run}'")
         .save(table_url(warehouse, table))
