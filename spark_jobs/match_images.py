@@ -117,19 +117,29 @@ def matches(sightings: DataFrame, protected: DataFrame, pairs: DataFrame, thresh
     )
 
 
-def write_matches(spark: SparkSession, rows: DataFrame, warehouse: str, run: str) -> None:
-    """Bring the run's rows of `matches` up to date; what a person decided stays as it is."""
+def write_matches(spark: SparkSession, rows: DataFrame, warehouse: str, run: str, algorithm: str) -> None:
+    """Bring the run's rows of `matches` up to date; what a person decided stays as it is.
+
+    A pair that an earlier run found becomes this run's: that run may have died before anybody was told of it.
+
+    Args:
+        spark: the session.
+        rows: rows of the `matches` table.
+        warehouse: URL of the folder of the tables.
+        run: the run; its undecided pairs that `rows` lacks are deleted.
+        algorithm: identity of the algorithm; rows of others are left alone.
+    """
     table_ = DeltaTable.forPath(spark, table_url(warehouse, MATCHES))
-    measured = {name: f"s.{name}" for name in ("verdict", "distance", "algorithm", "threshold", "matched_at")}
+    stale = f"t.run = '{run}' AND t.algorithm = '{algorithm}' AND t.decided_by IS NULL"
     (
         table_.alias("t")
         .merge(
             delta.conform(rows, MATCHES).alias("s"),
             "t.sighting_id = s.sighting_id AND t.protected_id = s.protected_id",
         )
-        .whenMatchedUpdate(condition="t.decided_by IS NULL", set={**measured, "state": "s.state"})
+        .whenMatchedUpdateAll(condition="t.decided_by IS NULL")
         .whenNotMatchedInsertAll()
-        .whenNotMatchedBySourceDelete(condition=f"t.run = '{run}' AND t.decided_by IS NULL")
+        .whenNotMatchedBySourceDelete(condition=stale)
         .execute()
     )
 
@@ -139,28 +149,34 @@ def match_run(
 ) -> list[dict[str, object]]:
     """Match a run's sightings; returns a table of what was found."""
     now = datetime.now(UTC)
-    of_run = f.col("run") == run
+    version = identity(algorithm_named(algorithm))
+    # Rows of another version are neither compared nor replaced: they are all that is left of their sightings.
+    comparable = (f.col("run") == run) & (f.col("algorithm") == version)
+    only = f"algorithm = '{version}'"
     sightings = (
         delta.read(spark, config.warehouse, DETECTED)
-        .where(of_run)
-        .unionByName(delta.read(spark, config.warehouse, SEEN).where(of_run))
+        .where(comparable)
+        .unionByName(delta.read(spark, config.warehouse, SEEN).where(comparable))
         .dropDuplicates(["sighting_id"])
-        .where(f.col("algorithm") == identity(algorithm_named(algorithm)))
         .persist()
     )
-    protected = in_force(delta.read(spark, config.warehouse, PROTECTED), identity(algorithm_named(algorithm)), now)
-    shards = 1 + protected.count() // _SHARD_ROWS
-    pairs = nearest_in_tags(looked_up(sightings, config.tag_coverage), protected, algorithm, shards)
-    found = judged(nearest(pairs), threshold, config.identical_bound).persist()
-    rows = matches(sightings, protected, found, threshold, now)
-    write_matches(spark, rows, config.warehouse, run)
-    # Order matters: a sighting stands in `seen` before it leaves `detected`.
-    different = sightings.join(found.select("sighting_id"), "sighting_id", "left_anti")
-    delta.replace_run(different, config.warehouse, SEEN, run)
-    playing = sightings.join(found.select("sighting_id"), "sighting_id", "left_semi")
-    delta.replace_run(playing, config.warehouse, DETECTED, run)
-    total = sightings.count()
-    counts = {row["verdict"]: row["count"] for row in found.groupBy("verdict").count().collect()}
+    protected = in_force(delta.read(spark, config.warehouse, PROTECTED), version, now)
+    try:
+        shards = 1 + protected.count() // _SHARD_ROWS
+        pairs = nearest_in_tags(looked_up(sightings, config.tag_coverage), protected, algorithm, shards)
+        found = judged(nearest(pairs), threshold, config.identical_bound).persist()
+        rows = matches(sightings, protected, found, threshold, now)
+        write_matches(spark, rows, config.warehouse, run, version)
+        # Order matters: a sighting stands in `seen` before it leaves `detected`.
+        different = sightings.join(found.select("sighting_id"), "sighting_id", "left_anti")
+        delta.replace_run(different, config.warehouse, SEEN, run, only=only)
+        playing = sightings.join(found.select("sighting_id"), "sighting_id", "left_semi")
+        delta.replace_run(playing, config.warehouse, DETECTED, run, only=only)
+        total = sightings.count()
+        counts = {row["verdict"]: row["count"] for row in found.groupBy("verdict").count().collect()}
+    finally:
+        # Spark knows a cached table by its plan: a second call in one session would be given these rows again.
+        spark.catalog.clearCache()
     counts[int(Verdict.DIFFERENT)] = total - sum(counts.values())
     return [
         {"T": int(verdict), "verdict": verdict.name.lower(), "sightings": counts.get(verdict, 0)} for verdict in Verdict

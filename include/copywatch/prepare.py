@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyspark
@@ -76,10 +78,10 @@ def prepare_spark(folder: Path) -> None:
 def main() -> int:
     """Prepare everything, saying what is done and how long it took."""
     prepared = load_settings().prepared_dir
-    steps = {
-        "Java": lambda: spark_setup.java_home_binary(),
-        "tag models": lambda: prepare_models(prepared / "models"),
-        "Spark, Delta's jars, class-data archive": lambda: prepare_spark(prepared / "spark"),
+    steps: dict[str, Callable[[], object]] = {
+        "Java": spark_setup.java_home_binary,
+        "tag models": partial(prepare_models, prepared / "models"),
+        "Spark, Delta's jars, class-data archive": partial(prepare_spark, prepared / "spark"),
     }
     for name, work in steps.items():
         begun = time.monotonic()

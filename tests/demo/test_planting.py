@@ -94,7 +94,7 @@ def test_an_image_is_known_by_its_address(planting: Planting) -> None:
     barn = planting.at("http://127.0.0.1:4711/media/red-barn.jpg?size=full")
     assert barn is not None
     assert (barn.protected, barn.edit) == ("22.jpg", "cropped-5")
-    hot = planting.at("http://localhost:4712/work/20.jpg")
+    hot = planting.at("http://localhost:4712/portfolio/20.jpg")
     assert hot is not None
     assert hot.hot_linked
     assert planting.at("http://127.0.0.1:4711/media/elsewhere.jpg") is None

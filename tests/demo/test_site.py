@@ -169,8 +169,8 @@ def test_an_unchanged_image_is_not_sent_again(running: Running, web: httpx.Clien
 def test_owner_shows_own_photos_only(running: Running, web: httpx.Client) -> None:
     page = web.get(f"{running.owner}/").text
     assert "Bruno Castellani" in page
-    assert web.get(f"{running.owner}/work/21.jpg").status_code == 200
-    assert web.get(f"{running.owner}/work/03.jpg").status_code == 404
+    assert web.get(f"{running.owner}/portfolio/21.jpg").status_code == 200
+    assert web.get(f"{running.owner}/portfolio/03.jpg").status_code == 404
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}])

@@ -16,7 +16,7 @@ from copywatch.errors import Reason
 
 PHOTOS_DIR = Path(__file__).parent / "photos"
 MEDIA = "/media/"
-OWNER_WORK = "/work/"
+OWNER_WORK = "/portfolio/"
 ROUNDS = (1, 2)
 GONE = "gone"
 """The edit of an image that a page shows but the site no longer has: its address answers 404."""

@@ -99,7 +99,8 @@ def resolve_jars(folder: Path) -> list[Path]:
     if done.returncode or missing:
         troubles = "\n".join(line for line in done.stdout.splitlines() if "WARN" in line or "ERROR" in line)[-2000:]
         raise MachineError(
-            f"Delta's jars could not be had from Maven Central: {', '.join(missing)}.\n{troubles or done.stderr[-2000:]}"
+            f"Delta's jars could not be had from Maven Central: {', '.join(missing)}.\n"
+            f"{troubles or done.stderr[-2000:]}"
         )
     return jars
 

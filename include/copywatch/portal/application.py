@@ -30,7 +30,7 @@ from copywatch.portal import check_pages, owner_pages, sign_in_pages
 from copywatch.portal.check_pages import Checkers, largest_upload
 from copywatch.portal.hardening import SAFE_HEADERS, BoundedBodies, Hardened
 from copywatch.portal.keys import keys_of
-from copywatch.portal.rendering import page
+from copywatch.portal.rendering import page, templates
 from copywatch.portal.visitor import NotSignedIn
 from copywatch.settings import Settings, settings
 
@@ -82,6 +82,7 @@ def create_portal(config: Settings | None = None, *, local_only: bool = False) -
     app.add_exception_handler(PoolTimeoutError, _no_ledger)
     app.add_exception_handler(Exception, _our_mistake)
     app.add_api_route("/healthz", health, methods=["GET"])
+    app.add_api_route("/icon.svg", icon, methods=["GET"])
     for part in (sign_in_pages, owner_pages, check_pages):
         app.include_router(part.router)
     return app
@@ -97,6 +98,12 @@ async def health() -> Response:
         log.error("health: the ledger does not answer: %s", error)
         return JSONResponse({"status": "the ledger does not answer"}, HTTP_503_SERVICE_UNAVAILABLE)
     return JSONResponse({"status": "ok"})
+
+
+def icon() -> Response:
+    """The picture in the browser's tab."""
+    image = templates().get_template("icon.svg").render()
+    return Response(image, media_type="image/svg+xml", headers={"Cache-Control": "public, max-age=86400"})
 
 
 def _ask_ledger() -> None:
@@ -126,7 +133,8 @@ async def _not_signed_in(request: Request, _: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     title = "Not found" if error.status_code == HTTP_404_NOT_FOUND else "That did not work"
-    answer = _told(request, error.status_code, title, error.detail)
+    message = error.detail if error.detail != "Not Found" else "There is no such page."
+    answer = _told(request, error.status_code, title, message)
     answer.headers.update(error.headers or {})
     return answer
 

@@ -57,8 +57,8 @@ def keys_of(config: Settings, *, local_only: bool) -> Keys:
         if not local_only:
             raise SettingsError(
                 f"{ENV_PREFIX}PORTAL_SECRET is not set, and the portal would be reached from other machines: without "
-                f"it, sessions could not outlive a restart or be shared between processes. Set it ({_HOW_TO_MAKE_ONE}), "
-                "or bind to 127.0.0.1."
+                "it, sessions could not outlive a restart or be shared between processes. "
+                f"Set it ({_HOW_TO_MAKE_ONE}), or bind to 127.0.0.1."
             )
         secret = secrets.token_urlsafe(SHORTEST_SECRET)
     elif len(secret) < SHORTEST_SECRET:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -52,7 +52,7 @@ def templates() -> Environment:
     environment = Environment(
         loader=PackageLoader("copywatch.portal", "templates"),
         # Text mails alone are not escaped; a page with another ending must not be the one that lets a script through.
-        autoescape=lambda name: name is None or not name.endswith(".txt"),
+        autoescape=select_autoescape(disabled_extensions=("txt",), default_for_string=True, default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
