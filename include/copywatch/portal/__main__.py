@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"portal: {error}", file=sys.stderr)
         return 2
+    # uvicorn ends in order and then lets the signal do what it would have done; plainly killed, this process would
+    # leave an embedded database behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         portal,
         host=given.host,
