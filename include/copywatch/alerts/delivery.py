@@ -19,7 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from copywatch.alerts.message import alert_mail, confirmation_mail
-from copywatch.errors import AlertNotSent, CopywatchError
+from copywatch.errors import AlertNotSent
 from copywatch.images import ImageStore
 from copywatch.ledger.models import Alert, AlertState, Application, ApplicationState
 from copywatch.settings import Settings
@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 30
 MAX_ATTEMPTS = 20
-"""Tries after which an alert is given up and shown as failed; runs come at the sites' intervals, so this is days."""
+"""Tries after which an alert that the server refuses is given up and shown as failed. A server that is down refuses
+nothing: what waits for it waits as long as it takes."""
 
 Transaction = Callable[[], AbstractContextManager[Session]]
 
@@ -45,23 +46,29 @@ class Sent:
     distance: float
 
 
+class _ServerDown(AlertNotSent):
+    """Nobody answers at the mail server's address, or no login is had there: no other mail will fare better."""
+
+
 def send_mail(message: EmailMessage, config: Settings) -> None:
     """Hand one mail to the mail server.
 
     Raises:
         AlertNotSent: it did not take it; the message says what it answered.
     """
+    trouble: type[AlertNotSent] = _ServerDown
     try:
         with smtplib.SMTP(config.smtp_host, config.smtp_port, timeout=_TIMEOUT_SECONDS) as server:
             if config.smtp_tls:
                 server.starttls()
             if config.smtp_user:
                 server.login(config.smtp_user, config.smtp_password.get_secret_value())
+            trouble = AlertNotSent
             server.send_message(message)
     except (OSError, smtplib.SMTPException) as error:
-        raise AlertNotSent(
+        raise trouble(
             f"mail server {config.smtp_host}:{config.smtp_port} did not take the mail to {message['To']}: {error}. "
-            "Check COPYWATCH_SMTP_*; the mail stays in the outbox."
+            "Check COPYWATCH_SMTP_*. An alert stays in the outbox and is tried again."
         ) from error
 
 
@@ -69,7 +76,8 @@ def send_pending(transaction: Transaction, store: ImageStore, config: Settings) 
     """Send every alert of the outbox, each in a transaction of its own.
 
     Raises:
-        AlertNotSent: some could not be sent; all others were. The next try takes up what is left.
+        AlertNotSent: some could not be sent, the others were; or nobody answered, and the rest was not tried. The
+            next try takes up what is left.
     """
     sent: list[Sent] = []
     failures: list[str] = []
@@ -87,16 +95,21 @@ def send_pending(transaction: Transaction, store: ImageStore, config: Settings) 
                 break
             tried.add(alert.id)
             evidence = alert.evidence
-            alert.attempts += 1
             try:
                 send_mail(alert_mail(evidence, store, config), config)
-            except CopywatchError as error:
+            except _ServerDown as error:
                 alert.last_error = str(error)
+                failures.append(str(error))
+                break
+            except Exception as error:  # a mail that cannot be made must not keep the others in the outbox
+                alert.last_error = str(error) or type(error).__name__
+                alert.attempts += 1
                 if alert.attempts >= MAX_ATTEMPTS:
                     alert.state = AlertState.FAILED
-                failures.append(str(error))
-                log.error("alert %s: %s", alert.id, error)
+                failures.append(alert.last_error)
+                log.error("alert %s: %s", alert.id, alert.last_error)
                 continue
+            alert.attempts += 1
             alert.state = AlertState.SENT
             alert.sent_at = datetime.now(UTC)
             alert.last_error = None
@@ -111,7 +124,9 @@ def send_pending(transaction: Transaction, store: ImageStore, config: Settings) 
                 )
             )
     if failures:
-        raise AlertNotSent(f"{len(failures)} of {len(tried)} alerts were not sent. The first: {failures[0]}")
+        raise AlertNotSent(
+            f"{len(tried) - len(sent)} of {len(tried)} alerts tried were not sent. The first: {failures[0]}"
+        )
     return sent
 
 

@@ -19,11 +19,21 @@ from copywatch.matching.verdict import Verdict
 from copywatch.settings import Settings
 
 _THUMBNAIL_PIXELS = 480
+_HEADER_CHARACTERS = 200
+
+
+def _one_line(text: str) -> str:
+    """Without line breaks and control characters: what others wrote makes no line of its own in a mail."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+
+
 _templates = Environment(
     loader=PackageLoader("copywatch.alerts", "templates"),
     autoescape=select_autoescape(["html"]),
     trim_blocks=True,
     lstrip_blocks=True,
+    # Each value that a template puts out, before it is escaped.
+    finalize=lambda value: _one_line(value) if isinstance(value, str) else value,
 )
 
 
@@ -43,7 +53,7 @@ def certainty(evidence: Evidence) -> str:
         return "the very same file"
     if evidence.verdict == Verdict.IDENTICAL:
         return "identical fingerprint"
-    reviewed = f", confirmed by {evidence.review.decided_by}" if evidence.review and evidence.review.decided_by else ""
+    reviewed = ", confirmed by a person" if evidence.review and evidence.review.decided_by else ""
     return f"{1 - evidence.distance:.1%} of the fingerprint agrees{reviewed}"
 
 
@@ -51,16 +61,16 @@ def _mail(config: Settings, owner: Owner, subject: str, message_id: str) -> Emai
     message = EmailMessage()
     name, address = parseaddr(config.mail_from)
     message["From"] = Address(name, addr_spec=address)
-    message["To"] = Address(_one_line(owner.name), addr_spec=owner.email)
-    message["Subject"] = _one_line(subject)
+    message["To"] = Address(_header(owner.name), addr_spec=owner.email)
+    message["Subject"] = _header(subject)
     # The same on every try, so that a mail that was sent but not noted as sent is not a second one.
     message["Message-ID"] = f"<{message_id}@{address.rpartition('@')[2] or 'copywatch.invalid'}>"
     message["Auto-Submitted"] = "auto-generated"
     return message
 
 
-def _one_line(text: str) -> str:
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:200]
+def _header(text: str) -> str:
+    return _one_line(text)[:_HEADER_CHARACTERS]
 
 
 def alert_mail(evidence: Evidence, store: ImageStore, config: Settings) -> EmailMessage:
@@ -73,7 +83,8 @@ def alert_mail(evidence: Evidence, store: ImageStore, config: Settings) -> Email
         f"alert-{evidence.sighting_id}-{evidence.protected_id}",
     )
     message["Date"] = format_datetime(evidence.created_at)
-    values = {"evidence": evidence, "certainty": certainty(evidence), "config": config}
+    portal = f"{config.portal_url.rstrip('/')}/alerts/{evidence.alert.id}" if evidence.alert else None
+    values = {"evidence": evidence, "certainty": certainty(evidence), "portal": portal}
     message.set_content(_templates.get_template("alert.txt").render(values))
     message.add_alternative(_templates.get_template("alert.html").render(values), subtype="html")
     html = message.get_payload()[1]  # type: ignore[index]

@@ -12,6 +12,7 @@ import time
 from types import FrameType
 
 from copywatch.demo.judgement import Judgement, judge, report, write_result
+from copywatch.demo.planting import OWNERS
 from copywatch.demo.services import Services, claim_folder
 from copywatch.demo.story import Story
 from copywatch.errors import CopywatchError
@@ -29,6 +30,8 @@ def _addresses(services: Services) -> str:
             f"               user {admin.name}, password {admin.password}",
             f"  Review page  {services.airflow_url}/plugin/review",
             f"               user {reviewer.name}, password {reviewer.password}",
+            f"  Portal       {services.portal_url}",
+            f"               sign in as {OWNERS[0].email}; the code comes to the inbox",
             f"  Inbox        {services.inbox_url}",
             f"  Demo site    {services.site_url}",
             f"  Tables       {services.folder / 'warehouse'}",

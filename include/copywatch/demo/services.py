@@ -99,7 +99,8 @@ class Services:
     """Bytes: the most that all processes together held at once, shared pages counted once (PSS)."""
 
     def __post_init__(self) -> None:
-        (self.airflow_port, self.site_port, self.owner_port, self.smtp_port, self.inbox_port) = free_ports(5)
+        ports = free_ports(6)
+        self.airflow_port, self.site_port, self.owner_port, self.smtp_port, self.inbox_port, self.portal_port = ports
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._logs = self.folder / "logs"
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -121,6 +122,11 @@ class Services:
     def inbox_url(self) -> str:
         """Address of the inbox."""
         return f"http://{LOOPBACK}:{self.inbox_port}"
+
+    @property
+    def portal_url(self) -> str:
+        """Address of the owners' portal."""
+        return f"http://{LOOPBACK}:{self.portal_port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -183,6 +189,7 @@ class Services:
             "COPYWATCH_SMTP_HOST": LOOPBACK,
             "COPYWATCH_SMTP_PORT": str(self.smtp_port),
             "COPYWATCH_AIRFLOW_URL": self.airflow_url,
+            "COPYWATCH_PORTAL_URL": self.portal_url,
             "COPYWATCH_PREPARED_DIR": str(load_settings().prepared_dir.resolve()),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "PYTHONDONTWRITEBYTECODE": "",
@@ -201,7 +208,8 @@ class Services:
             raise MachineError(f"airflow db migrate failed:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}")
 
     def start_airflow(self) -> None:
-        """Start Airflow's four processes and wait until each says that it is healthy."""
+        """Start Airflow's four processes, and the portal; wait until each says that it is healthy."""
+        self._start("portal", "-m", "copywatch.portal", "--port", str(self.portal_port))
         for process in AIRFLOW_PROCESSES:
             self._start(process, "-m", "airflow", process)
 
@@ -211,6 +219,7 @@ class Services:
             return all((answer.get(part) or {}).get("status") == "healthy" for part in parts)
 
         self.wait_until(healthy, "Airflow is healthy", _PATIENCE_SECONDS)
+        self.wait_until(lambda: httpx.get(f"{self.portal_url}/healthz").is_success, "the portal answers", 60)
 
     def start_site_and_inbox(self) -> None:
         """Start the demo site, with the owner's own site beside it, and the inbox."""

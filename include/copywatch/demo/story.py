@@ -76,7 +76,7 @@ class Story:
             self.services.start_site_and_inbox()
         with self.step("make Airflow's tables"):
             self.services.migrate_airflow()
-        with self.step("start Airflow: api-server, scheduler, dag-processor, triggerer"):
+        with self.step("start the portal and Airflow: api-server, scheduler, dag-processor, triggerer"):
             self.services.start_airflow()
             self.services.wait_until(lambda: self.admin.has_dags(set(DAGS)), "the DAGs are there", 120)
             if errors := self.admin.import_errors():

@@ -135,7 +135,8 @@ def _checked(
         decode(data, max_pixels=config.max_image_pixels, max_bytes=config.max_image_bytes)
     except (UnusableImage, OSError) as error:
         application.state = ApplicationState.REFUSED
-        application.reason = str(error)
+        # An operating system's error names our folders, which are no owner's business.
+        application.reason = str(error) if isinstance(error, UnusableImage) else f"cannot be read: {error.strerror}"
         application.decided_at = datetime.now(UTC)
         return application
     holder = session.scalar(

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from copywatch.settings import Settings, settings
 
+_CONNECT_SECONDS = 10
 _MIGRATION_LOCK = 0xC0B1A7C4
 """Advisory lock that keeps two processes from migrating at once."""
 
@@ -41,8 +42,10 @@ def ledger_url(config: Settings) -> str:
 
 
 def connect(url: str) -> Engine:
-    """An engine for `url`; stale connections are noticed and replaced."""
-    return create_engine(url, pool_pre_ping=True, pool_size=2, max_overflow=8)
+    """An engine for `url`; stale connections are noticed and replaced, an unreachable server is given up after 10 s."""
+    return create_engine(
+        url, pool_pre_ping=True, pool_size=2, max_overflow=8, connect_args={"connect_timeout": _CONNECT_SECONDS}
+    )
 
 
 def migrate(engine: Engine) -> None:

@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import secrets
-import unicodedata
 from datetime import UTC, datetime
 from functools import lru_cache
-from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from copywatch.hostile_text import plain, web_address
 from copywatch.portal.hardening import SAFE_HEADERS
 from copywatch.portal.visitor import form_token
-
-_LONGEST_TEXT = 240
-
-
-def web_address(address: str | None) -> str | None:
-    """The address if a link may lead there: http or https, a host, nothing invisible; else None."""
-    if not address or any(sign.isspace() or not sign.isprintable() for sign in address):
-        return None
-    try:
-        parts = urlsplit(address)
-        return address if parts.scheme in {"http", "https"} and parts.hostname else None
-    except ValueError:
-        return None
-
-
-def plain(value: object, longest: int = _LONGEST_TEXT) -> str:
-    """Text from outside as one bounded line; signs that are not seen, or turn the direction, show as a box."""
-    text = " ".join(str(value)[: longest * 4].split())
-    seen = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(sign)[0] == "C" else sign for sign in text)
-    return seen if len(seen) <= longest else seen[: longest - 1] + "…"
 
 
 def moment(value: datetime) -> str:
