@@ -11,9 +11,10 @@ from email.utils import format_datetime, parseaddr
 
 from copywatch.alerts.delivery import send_mail
 from copywatch.errors import CopywatchError
-from copywatch.hostile_text import plain, templates
+from copywatch.hostile_text import plain
 from copywatch.ledger.models import Owner
 from copywatch.ledger.sign_in import CODE_LASTS
+from copywatch.portal.rendering import templates
 from copywatch.settings import Settings
 
 log = logging.getLogger(__name__)
