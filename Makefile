@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/share/copywatch/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint lock machine clean
+.PHONY: help demo test setup lint lock env-example machine clean
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 demo: setup ## the whole chain on a demo site; EXIT=1 decides the reviews itself, judges, and ends
 	@$(BIN)/python -m copywatch.demo $(if $(filter 1,$(EXIT)),--exit,)
@@ -52,6 +52,11 @@ lock: $(BIN)/uv ## compile requirements.txt and requirements-dev.txt from pyproj
 		pyproject.toml --output-file requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra dev \
 		--constraint requirements.txt pyproject.toml --output-file requirements-dev.txt
+
+env-example: setup ## write .env.example: every setting of ours, and what docker-compose.yaml asks for
+	@{ echo "# Copy this file to .env. Settings of Copywatch; each line shows the default."; echo; \
+		$(BIN)/python -c "from copywatch.settings import env_example; print(env_example())"; \
+		cat deploy/variables.env.example; } > .env.example
 
 clean: ## remove everything that set-up and the demo made
 	@rm -rf $(VENV) var demo-result.json
