@@ -221,11 +221,15 @@ class Services:
         self.wait_until(healthy, "Airflow is healthy", _PATIENCE_SECONDS)
         self.wait_until(lambda: httpx.get(f"{self.portal_url}/healthz").is_success, "the portal answers", 60)
 
-    def start_site_and_inbox(self) -> None:
-        """Start the demo site, with the owner's own site beside it, and the inbox."""
+    def start_site_and_inbox(self, *, forbidding_port: int | None = None) -> None:
+        """Start the demo site, with the owner's own site beside it, and the inbox.
+
+        `forbidding_port` is for a further site, whose robots.txt lets nobody in.
+        """
+        forbidding = [] if forbidding_port is None else ["--forbidding-port", str(forbidding_port)]
         self._start(
             "site", "-m", "copywatch.demo.site", "--port", str(self.site_port), "--owner-port", str(self.owner_port),
-            "--token", self.site_token,
+            "--token", self.site_token, *forbidding,
         )  # fmt: skip
         self._start(
             "inbox", "-m", "copywatch.demo.inbox", "--smtp-port", str(self.smtp_port), "--http-port",
