@@ -23,22 +23,22 @@ from pendulum import datetime
 )
 def maintain_lake():
     @task
-    def expire_seen():
+    def expire_seen(run_id: str):
         from copywatch.steps import maintain
 
-        return maintain.expire_seen()
+        return maintain.expire_seen(run_id)
 
     @task
-    def compact_tables():
+    def compact_tables(run_id: str):
         from copywatch.steps import maintain
 
-        maintain.compact_tables()
+        maintain.compact_tables(run_id)
 
     @task
-    def clear_landing():
+    def clear_landing(run_id: str):
         from copywatch.steps import maintain
 
-        return maintain.clear_landing()
+        return maintain.clear_landing(run_id)
 
     expire_seen() >> compact_tables()
     clear_landing()

@@ -38,10 +38,10 @@ def review_matches():
         return review.apply_decisions(run_id)
 
     @task(retries=5)
-    def send_alerts():
+    def send_alerts(run_id: str):
         from copywatch.steps import watch
 
-        return watch.send_alerts()
+        return watch.send_alerts(run_id)
 
     waited = ReviewSensor(
         task_id="wait_for_decisions", timeout=timedelta(days=365), soft_fail=True, execution_timeout=None

@@ -34,10 +34,10 @@ from spark_job import CRAWL_POOL, spark_job
 )
 def watch_sites():
     @task.short_circuit
-    def pick_sites(params: dict):
+    def pick_sites(params: dict, run_id: str):
         from copywatch.steps import watch
 
-        return watch.pick_sites(params["sites"])
+        return watch.pick_sites(params["sites"], run=run_id)
 
     @task(pool=CRAWL_POOL, map_index_template="{{ site }}", retries=1)
     def crawl(site: str, params: dict, run_id: str):
@@ -61,19 +61,19 @@ def watch_sites():
         return found
 
     @task(retries=5)
-    def send_alerts():
+    def send_alerts(run_id: str):
         from copywatch.steps import watch
 
-        return watch.send_alerts()
+        return watch.send_alerts(run_id)
 
     algorithm = ("--algorithm", "{{ params.algorithm }}")
     fingerprint = spark_job(
         "fingerprint_images", "--into", "detected", *algorithm, task_id="fingerprint",
         trigger_rule="all_done", outlets=[DETECTED, REJECTED, CRAWL_STATS],
     )  # fmt: skip
-    threshold = "--threshold={{ params.threshold }}"
-    match = spark_job("match_images", *algorithm, threshold, task_id="match", outlets=[SEEN])
-    crawl.expand(site=pick_sites()) >> fingerprint >> match >> record() >> send_alerts()
+    match = spark_job("match_images", *algorithm, "--threshold={{ params.threshold }}", task_id="match", outlets=[SEEN])
+    sites = pick_sites()
+    [crawl.expand(site=sites) >> fingerprint, sites] >> match >> record() >> send_alerts()  # fails with pick_sites
 
 
 watch_sites()

@@ -153,30 +153,33 @@ def match_run(
     # Rows of another version are neither compared nor replaced: they are all that is left of their sightings.
     comparable = (f.col("run") == run) & (f.col("algorithm") == version)
     only = f"algorithm = '{version}'"
+    seen = delta.read(spark, config.warehouse, SEEN).where(comparable)
+    # Checkpoints, not caches: Spark computes a cached table anew when one of the tables it came from is written to.
     sightings = (
         delta.read(spark, config.warehouse, DETECTED)
         .where(comparable)
-        .unionByName(delta.read(spark, config.warehouse, SEEN).where(comparable))
+        .unionByName(seen)
         .dropDuplicates(["sighting_id"])
-        .persist()
+        .localCheckpoint()
     )
     protected = in_force(delta.read(spark, config.warehouse, PROTECTED), version, now)
-    try:
-        shards = 1 + protected.count() // _SHARD_ROWS
-        pairs = nearest_in_tags(looked_up(sightings, config.tag_coverage), protected, algorithm, shards)
-        found = judged(nearest(pairs), threshold, config.identical_bound).persist()
-        rows = matches(sightings, protected, found, threshold, now)
-        write_matches(spark, rows, config.warehouse, run, version)
-        # Order matters: a sighting stands in `seen` before it leaves `detected`.
-        different = sightings.join(found.select("sighting_id"), "sighting_id", "left_anti")
+    shards = 1 + protected.count() // _SHARD_ROWS
+    pairs = nearest_in_tags(looked_up(sightings, config.tag_coverage), protected, algorithm, shards)
+    found = judged(nearest(pairs), threshold, config.identical_bound).localCheckpoint()
+    write_matches(spark, matches(sightings, protected, found, threshold, now), config.warehouse, run, version)
+    different = sightings.join(found.select("sighting_id"), "sighting_id", "left_anti")
+    playing = sightings.join(found.select("sighting_id"), "sighting_id", "left_semi")
+    returning = seen.join(found.select("sighting_id"), "sighting_id", "left_semi").localCheckpoint()
+    moves_back = not returning.isEmpty()
+    # Order matters: a sighting stands in the one table before it leaves the other, whichever way it goes.
+    delta.replace_run(
+        different.unionByName(returning) if moves_back else different, config.warehouse, SEEN, run, only=only
+    )
+    delta.replace_run(playing, config.warehouse, DETECTED, run, only=only)
+    if moves_back:
         delta.replace_run(different, config.warehouse, SEEN, run, only=only)
-        playing = sightings.join(found.select("sighting_id"), "sighting_id", "left_semi")
-        delta.replace_run(playing, config.warehouse, DETECTED, run, only=only)
-        total = sightings.count()
-        counts = {row["verdict"]: row["count"] for row in found.groupBy("verdict").count().collect()}
-    finally:
-        # Spark knows a cached table by its plan: a second call in one session would be given these rows again.
-        spark.catalog.clearCache()
+    total = sightings.count()
+    counts = {row["verdict"]: row["count"] for row in found.groupBy("verdict").count().collect()}
     counts[int(Verdict.DIFFERENT)] = total - sum(counts.values())
     return [
         {"T": int(verdict), "verdict": verdict.name.lower(), "sightings": counts.get(verdict, 0)} for verdict in Verdict

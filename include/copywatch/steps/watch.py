@@ -30,7 +30,7 @@ from copywatch.sites import load_sites
 log = logging.getLogger(__name__)
 
 
-def pick_sites(chosen: Sequence[str] = ()) -> list[str]:
+def pick_sites(chosen: Sequence[str] = (), *, run: str = "") -> list[str]:
     """Names of the sites to crawl: those chosen by a person, else those whose interval is over.
 
     Raises:
@@ -42,7 +42,8 @@ def pick_sites(chosen: Sequence[str] = ()) -> list[str]:
     picked = sites.named(chosen) if chosen else due
     names = [site.name for site in picked]
     rows = [{"site": site.name, "every": str(site.every), "crawl": site.name in names} for site in sites.sites]
-    log.info("done\n%s", table(rows, title="sites due" if not chosen else "sites chosen"))
+    with log_context(run=run_key(run)):
+        log.info("done\n%s", table(rows, title="sites due" if not chosen else "sites chosen"))
     return names
 
 
@@ -69,7 +70,6 @@ def crawl_site(name: str, run: str, *, uploaded_since: str | None = None) -> dic
         with session() as opened:
             crawls.crawl_started(opened, name, key, datetime.now(UTC))
             known = crawls.known_hashes(opened, name, but_of=key)
-        error: str | None = None
         try:
             stats = crawling.crawl(
                 site,
@@ -79,15 +79,23 @@ def crawl_site(name: str, run: str, *, uploaded_since: str | None = None) -> dic
                 settings=config,
                 uploaded_since=date.fromisoformat(uploaded_since) if uploaded_since else None,
             )
-        except CrawlFailed as failure:
-            error = failure.reason
-            raise
-        finally:
+        except Exception as failure:
+            error = failure.reason if isinstance(failure, CrawlFailed) else f"{type(failure).__name__}: {failure}"
             with session() as opened:
                 crawls.crawl_finished(opened, name, key, datetime.now(UTC), error)
-        row = stats.model_dump(mode="json", exclude={"landing"})
-        log.info("done\n%s", table([row], title=f"crawl of {name}"))
-    return row
+            if isinstance(failure, CrawlFailed):
+                stats = crawling.load_crawl_stats(config.landing, key, name)
+                log.info("failed\n%s", _table_of_crawl(stats))
+            raise
+        with session() as opened:
+            crawls.crawl_finished(opened, name, key, datetime.now(UTC), None)
+        log.info("done\n%s", _table_of_crawl(stats))
+    return stats.model_dump(mode="json", exclude={"landing"})
+
+
+def _table_of_crawl(stats: crawling.CrawlStats) -> str:
+    shown = stats.model_dump(mode="json", exclude={"landing", "run", "started_at", "finished_at"}, exclude_none=True)
+    return table([shown], title=f"crawl of {stats.site}")
 
 
 def record_findings(run: str) -> dict[str, int]:
@@ -128,16 +136,23 @@ def _landed_bytes(run: str, wanted: set[str]) -> dict[str, bytes]:
     return found
 
 
-def send_alerts() -> int:
+def send_alerts(run: str = "") -> int:
     """Send what is in the outbox; returns how many went out.
 
     Raises:
         AlertNotSent: some did not; a retry sends what is left.
     """
-    sent = send_pending(session, image_store(), settings())
-    rows = [
-        {"to": one.to, "site": one.site, "T": one.verdict, "distance": f"{one.distance:.4f}", "image": one.image_url}
-        for one in sent
-    ]
-    log.info("done\n%s", table(rows, title="alerts sent"))
+    with log_context(run=run_key(run)):
+        sent = send_pending(session, image_store(), settings())
+        rows = [
+            {
+                "to": one.to,
+                "site": one.site,
+                "T": one.verdict,
+                "distance": f"{one.distance:.4f}",
+                "image": one.image_url,
+            }
+            for one in sent
+        ]
+        log.info("done\n%s", table(rows, title="alerts sent"))
     return len(sent)

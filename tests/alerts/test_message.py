@@ -1,0 +1,205 @@
+"""What an alert says, and that nothing crawled or uploaded can make it say something else."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from copywatch.alerts.message import alert_mail, confirmation_mail, thumbnail
+from copywatch.images import image_store
+from copywatch.ledger.database import session
+from copywatch.ledger.models import Application, ApplicationState, Evidence, Owner, Review
+from copywatch.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+Mail = Callable[..., EmailMessage]
+
+
+@pytest.fixture
+def mail(plant: Callable[..., int], config: Settings) -> Mail:
+    """The mail of one evidence, as it arrives: written out and parsed again."""
+
+    def make(**changed: Any) -> EmailMessage:
+        number = plant(**changed)
+        with session() as opened:
+            made = alert_mail(opened.get_one(Evidence, number), image_store(), config)
+        arrived = message_from_bytes(made.as_bytes(policy=policy.SMTP), policy=policy.default)
+        assert isinstance(arrived, EmailMessage)
+        return arrived
+
+    return make
+
+
+def body(mail: EmailMessage, kind: str) -> str:
+    part = mail.get_body((kind,))
+    assert part is not None
+    return str(part.get_content())
+
+
+class Shown(HTMLParser):
+    """The tags of a page, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [str(value) for name, value in attrs if name in {"src", "href"}]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("kind", ["plain", "html"])
+def test_says_what_where_when_by_whom_and_how_sure(mail: Mail, kind: str):
+    said = " ".join(body(mail(), kind).split())
+    for part in (
+        "lighthouse.jpg", "lumen", "http://lumen.example/photo/1", "http://lumen.example/1.jpg", "Finn",
+        "2026-11-01 08:30 UTC", "2026-11-20 09:00 UTC", "78.5% of the fingerprint agrees", "T = 1", "0.2153", "mao/1",
+    ):  # fmt: skip
+        assert part in said, part
+
+
+def test_shows_both_pictures_small(mail: Mail):
+    made = mail()
+    pictures = [part for part in made.walk() if part.get_content_type() == "image/jpeg"]
+    assert [part["Content-ID"] for part in pictures] == ["<protected>", "<found>"]
+    assert Shown(body(made, "html")).sources[:2] == ["cid:protected", "cid:found"]
+    for part in pictures:
+        with Image.open(io.BytesIO(part.get_content())) as image:
+            assert (image.format, image.size) == ("JPEG", (480, 360))
+
+
+def test_goes_to_the_owner_and_nobody_else(mail: Mail):
+    made = mail()
+    assert (made["To"], made["From"]) == ("Ada <ada@owners.example>", "Copywatch <alerts@copywatch.invalid>")
+    assert made["Subject"] == "A changed copy of lighthouse.jpg was found on lumen"
+    assert made["Auto-Submitted"] == "auto-generated"
+    assert made["Cc"] is made["Bcc"] is None
+
+
+def test_an_identical_one_says_so(mail: Mail):
+    made = mail(verdict=0, distance=0.0)
+    assert str(made["Subject"]).startswith("A copy of")
+    assert "identical fingerprint" in body(made, "plain")
+
+
+def test_the_very_same_file_says_so(mail: Mail):
+    from tests.alerts.conftest import picture_of
+
+    address = image_store().put(picture_of(0), "evidence")
+    made = mail(verdict=0, distance=0.0, found_sha256=address[-64:], found_address=address)
+    assert "the very same file" in body(made, "plain")
+
+
+def test_leads_to_the_portal_and_nowhere_else(mail: Mail, config: Settings):
+    made = mail()
+    assert Shown(body(made, "html")).sources[2:] == [f"{config.portal_url}/alerts/1"]
+    assert f"{config.portal_url}/alerts/1" in body(made, "plain")
+
+
+def test_a_reviewed_one_says_that_a_person_confirmed_it(plant: Callable[..., int], config: Settings):
+    number = plant()
+    with session() as opened:
+        opened.add(Review(evidence_id=number, state="accepted", decided_by="rita", decided_at=datetime.now(UTC)))
+        opened.flush()
+        made = alert_mail(opened.get_one(Evidence, number), image_store(), config)
+    assert "agrees, confirmed by a person" in body(made, "plain")
+    assert "rita" not in made.as_string()
+
+
+def test_what_the_page_does_not_say_is_said_to_be_missing(mail: Mail):
+    made = mail(uploader=None, uploaded_at=None)
+    for kind in ("plain", "html"):
+        assert body(made, kind).count("not said on the page") == 2
+
+
+def test_the_message_id_is_the_same_on_every_try_and_another_for_another_pair(mail: Mail, plant: Any, config: Settings):
+    first = mail(number=1)["Message-ID"]
+    with session() as opened:
+        evidence = opened.get_one(Evidence, 1)
+        assert alert_mail(evidence, image_store(), config)["Message-ID"] == first
+        date = alert_mail(evidence, image_store(), config)["Date"]
+    assert date == mail(number=2, created_at=evidence.created_at)["Date"]
+    assert mail(number=3)["Message-ID"] != first
+
+
+EVIL = 'Finn <3 film"\r\nBcc: eve@evil.example\r\n\r\n<script>alert(1)</script>\u202e\x00'
+HARMLESS_EVIL = EVIL.replace("\x00", "")  # PostgreSQL takes no NUL, and the crawl sends none
+
+
+class TestHostile:
+    @pytest.mark.parametrize("field", ["uploader", "page_url", "image_url", "protected_filename", "site"])
+    def test_what_others_wrote_is_text_and_one_line(self, mail: Mail, field: str):
+        made = mail(**{field: HARMLESS_EVIL[:63] if field == "site" else HARMLESS_EVIL})
+        plain = mail(number=2)
+        assert made["Bcc"] is None
+        assert set(made.keys()) == set(plain.keys())
+        html = Shown(body(made, "html"))
+        assert "script" not in html.tags
+        assert html.tags == Shown(body(plain, "html")).tags
+        # Nobody writes a line of their own into the mail: "How sure: the very same file".
+        assert len(body(made, "plain").splitlines()) == len(body(plain, "plain").splitlines())
+        assert "\u202e" not in body(made, "plain") + body(made, "html")
+
+    def test_an_owners_name_is_no_header(self, mail: Mail):
+        made = mail(name=HARMLESS_EVIL)
+        assert [address.addr_spec for address in made["To"].addresses] == ["ada@owners.example"]
+        assert made["Bcc"] is None
+
+    def test_a_long_name_makes_no_broken_header(self, mail: Mail):
+        made = mail(protected_filename="x" * 5000 + ".jpg", name="Ä" * 400)
+        assert len(str(made["Subject"])) <= 200
+        assert [address.addr_spec for address in made["To"].addresses] == ["ada@owners.example"]
+
+    def test_nobody_is_sent_the_crawled_bytes(self, config: Settings):
+        payload = b"<script>evil</script>"
+        out = io.BytesIO()
+        Image.new("RGB", (700, 300), "red").save(out, "JPEG", comment=payload)
+        small = thumbnail(out.getvalue() + payload, config)
+        assert payload not in small
+        with Image.open(io.BytesIO(small)) as image:
+            assert image.size == (480, 206)
+
+
+class TestConfirmation:
+    def application(self, name: str, reason: str | None = None, **more: Any) -> Application:
+        state = ApplicationState.REFUSED if reason else ApplicationState.PROTECTED
+        return Application(filename=name, state=state, reason=reason, **more)
+
+    def test_lists_what_is_protected_and_what_is_not(self, config: Settings):
+        owner = Owner(id=7, email="ada@owners.example", name="Ada")
+        until = datetime(2027, 5, 1, tzinfo=UTC)
+        made = confirmation_mail(
+            owner,
+            [self.application("a.jpg", protected_until=until), self.application("b&c.jpg"),
+             self.application("d.jpg", "truncated image")],
+            "run-1", config,
+        )  # fmt: skip
+        assert made["Subject"] == "2 of 3 images are protected"
+        assert made["Message-ID"] == "<confirmation-run-1-7@copywatch.invalid>"
+        plain, html = body(made, "plain"), Shown(body(made, "html")).text
+        for said in (plain, html):
+            assert "a.jpg, until 2027-05-01" in said
+            assert "b&c.jpg" in said
+            assert "d.jpg: truncated image" in said
+
+    def test_a_file_name_is_one_line_of_text(self, config: Settings):
+        owner = Owner(id=7, email="ada@owners.example", name="Ada")
+        made = confirmation_mail(owner, [self.application("<b>x\ny</b>.jpg", "no\nimage")], "run-1", config)
+        assert "b" not in Shown(body(made, "html")).tags
+        assert "<b>x y</b>.jpg: no image" in body(made, "plain")
+        assert made["Subject"] == "0 of 1 images are protected"

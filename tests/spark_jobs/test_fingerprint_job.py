@@ -1,0 +1,268 @@
+"""The fingerprinting job: each landed file ends as one row, whatever it is and however often the job runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from copywatch.decode import decode
+from copywatch.demo.edits import BROKEN, COPIES, ODD_FORMATS
+from copywatch.errors import Reason
+from copywatch.fingerprint import Mao
+from copywatch.fingerprint.rows import Extraction
+from copywatch.lake import delta, landing
+from copywatch.lake.identity import protected_id, sighting_id
+from copywatch.lake.schemas import CRAWL_STATS, DETECTED, PROTECTED, REJECTED
+from copywatch.settings import Settings
+from copywatch.tagging.tagger import Tagger
+from spark_jobs import fingerprint_images
+
+pytestmark = pytest.mark.integration
+
+Rows = Callable[..., list[dict[str, Any]]]
+Work = Callable[..., list[dict[str, object]]]
+
+
+@pytest.fixture
+def crawled(spark: SparkSession, config: Settings, extraction: Extraction) -> Work:
+    return lambda run="run-1": fingerprint_images.fingerprint_crawl(spark, run, extraction, config)
+
+
+@pytest.fixture
+def taken_in(spark: SparkSession, config: Settings, extraction: Extraction) -> Work:
+    return lambda run="intake-1": fingerprint_images.fingerprint_intake(spark, run, extraction, config)
+
+
+def name_of(row: dict[str, Any]) -> str:
+    return str(row["image_url"]).rsplit("/", 1)[-1]
+
+
+def names(rows: list[dict[str, Any]]) -> list[str]:
+    return sorted(map(name_of, rows))
+
+
+def test_every_odd_and_every_broken_file_is_one_row(
+    crawled: Work, rows: Rows, land: Any, photos: Any, config: Settings, extraction: Extraction
+):
+    """Truncated, corrupt, 100 megapixels, animated, CMYK, 16-bit, palette, turned, AVIF, SVG, HTML, zero bytes."""
+    photo = photos("06")
+    files: dict[str, bytes | str] = {
+        f"{edit.name}{edit.extension}": edit.apply(photo) for edit in (*BROKEN, *ODD_FORMATS)
+    }
+    reasons = {f"{edit.name}{edit.extension}": edit.reason.value for edit in BROKEN if edit.reason}
+    refused = {"gone.jpg": Reason.HTTP_STATUS.value, "late.jpg": Reason.TIMEOUT.value}
+    land("run-1", "lumen", files | refused | {"noise.jpg": b"\x00\xff" * 500, "photo.jpg": photo})
+    done = crawled()
+    expected = reasons | refused | {"noise.jpg": Reason.NOT_AN_IMAGE.value}
+    assert {name_of(row): row["reason"] for row in rows(REJECTED)} == expected
+    assert len(rows(REJECTED)) == len(expected)
+    usable = sorted([*(f"{edit.name}{edit.extension}" for edit in ODD_FORMATS), "photo.jpg"])
+    assert names(rows(DETECTED)) == usable
+    assert sum(int(str(row["count"])) for row in done) == len(files) + len(refused) + 2
+
+    # Without Spark the same library gives the same.
+    tagger, mao = Tagger(extraction.models), Mao()
+    for row in rows(DETECTED):
+        data = photo if name_of(row) == "photo.jpg" else files[name_of(row)]
+        assert isinstance(data, bytes)
+        image = decode(data, max_pixels=config.max_image_pixels, max_bytes=config.max_image_bytes)
+        assert row["fingerprint"] == mao.encode(mao.fingerprint(image.rgb))
+        assert (row["algorithm"], row["width"], row["height"]) == ("mao/1", image.width, image.height)
+        expected_tags = tagger.probabilities(image.rgb)
+        assert dict(row["tags"]) == pytest.approx(expected_tags, abs=1e-5)
+        assert expected_tags[row["tag"]] == max(expected_tags.values())
+        where = ("lumen", row["page_url"], row["image_url"], hashlib.sha256(data).hexdigest())
+        assert row["sighting_id"] == sighting_id(*where)
+        assert (row["uploader"], row["run"]) == ("Finn", "run-1")
+    by_name = {name_of(row): row for row in rows(REJECTED)}
+    assert by_name["gone.jpg"]["detail"] == "seen by the crawl"
+    assert by_name["hundred-megapixels.png"]["detail"].startswith("10000 x 10000")
+    assert by_name["noise.jpg"]["sha256"] == hashlib.sha256(b"\x00\xff" * 500).hexdigest()
+
+
+class TestAgain:
+    @pytest.fixture
+    def two_sites(self, land: Any, photos: Any) -> None:
+        land("run-1", "a", {"1.jpg": photos("06"), "2.jpg": b"", "3.jpg": photos("07")})
+        land("run-1", "b", {"4.jpg": photos("08")}, outcome="failed")
+        land("run-0", "a", {"0.jpg": photos("09")})
+
+    def check(self, rows: Rows) -> None:
+        assert names(rows(DETECTED, "run-1")) == ["1.jpg", "3.jpg", "4.jpg"]
+        assert names(rows(REJECTED, "run-1")) == ["2.jpg"]
+        stats = {row["site"]: (row["outcome"], row["error"], row["images_found"]) for row in rows(CRAWL_STATS, "run-1")}
+        assert stats == {"a": ("finished", None, 3), "b": ("failed", "it fell over", 1)}
+        assert len(rows(CRAWL_STATS, "run-1")) == 2
+        assert names(rows(DETECTED, "run-0")) == ["0.jpg"]
+
+    def test_leaves_the_same(self, crawled: Work, rows: Rows, two_sites: None):
+        crawled("run-0")
+        first = crawled()
+        assert crawled() == first
+        self.check(rows)
+
+    @pytest.mark.parametrize("writes", range(3))
+    def test_after_a_death_between_any_two_writes(
+        self, crawled: Work, rows: Rows, two_sites: None, monkeypatch: pytest.MonkeyPatch, writes: int
+    ):
+        crawled("run-0")
+        done = 0
+
+        def dying(write: Callable[..., None]) -> Callable[..., None]:
+            def wrapped(*arguments: Any, **options: Any) -> None:
+                nonlocal done
+                if done == writes:
+                    raise KeyboardInterrupt
+                write(*arguments, **options)
+                done += 1
+
+            return wrapped
+
+        with monkeypatch.context() as patched:
+            patched.setattr(delta, "replace_run", dying(delta.replace_run))
+            patched.setattr(fingerprint_images, "replace_rows", dying(fingerprint_images.replace_rows))
+            with pytest.raises(KeyboardInterrupt):
+                crawled()
+        crawled()
+        self.check(rows)
+
+    def test_a_released_run_replaces_nothing(self, crawled: Work, rows: Rows, two_sites: None, config: Settings):
+        crawled("run-0")
+        crawled()
+        assert landing.release(config.landing, "run-1") > 0
+        assert crawled() == []
+        self.check(rows)
+
+    def test_a_site_crawled_again_after_the_release_replaces_its_own_rows_only(
+        self, crawled: Work, rows: Rows, two_sites: None, config: Settings, land: Any, photos: Any
+    ):
+        crawled()
+        landing.release(config.landing, "run-1")
+        land("run-1", "b", {"5.jpg": photos("10"), "6.jpg": b"<html>"})
+        crawled()
+        assert names(rows(DETECTED, "run-1")) == ["1.jpg", "3.jpg", "5.jpg"]
+        assert names(rows(REJECTED, "run-1")) == ["2.jpg", "6.jpg"]
+
+    def test_a_part_still_being_written_is_not_read(self, crawled: Work, rows: Rows, two_sites: None, config: Settings):
+        (landing.part_folder(config.landing, "run-1", "b") / landing.STATS_FILE).unlink()
+        crawled()
+        assert names(rows(DETECTED)) == ["1.jpg", "3.jpg"]
+
+    def test_a_run_that_crawled_nothing_is_no_trouble(self, crawled: Work, rows: Rows, land: Any):
+        assert crawled("never") == []
+        land("run-1", "a", {})
+        assert crawled() == []
+        assert (rows(DETECTED), len(rows(CRAWL_STATS))) == ([], 1)
+
+
+def test_the_same_picture_on_two_addresses_is_two_sightings_and_on_one_is_one(
+    spark: SparkSession, crawled: Work, rows: Rows, land: Any, photos: Any
+):
+    photo = photos("06")
+    land("run-1", "a", {"1.jpg": photo, "2.jpg": photo})
+    land("run-1", "b", {"1.jpg": photo})
+    crawled()
+    assert sorted((row["site"], name_of(row)) for row in rows(DETECTED)) == [
+        ("a", "1.jpg"),
+        ("a", "2.jpg"),
+        ("b", "1.jpg"),
+    ]
+    row = {"site": "a", "page_url": "p", "image_url": "i", "sha256": "s", "reason": None}
+    schema = "site string, page_url string, image_url string, sha256 string, reason string"
+    twice = fingerprint_images.detected(spark.createDataFrame([row, row, row | {"sha256": "t"}], schema))
+    assert sorted(one["sha256"] for one in twice.collect()) == ["s", "t"]
+
+
+class TestIntake:
+    def test_originals_become_protected_rows(
+        self, taken_in: Work, rows: Rows, take_in: Any, photos: Any, spark: SparkSession, config: Settings
+    ):
+        until = datetime(2027, 1, 1, tzinfo=UTC)
+        take_in("intake-1", (11, "1", photos("03")), (12, "2", photos("04")), until=until)
+        taken_in()
+        by_application = {row["application_id"]: row for row in rows(PROTECTED)}
+        assert set(by_application) == {11, 12}
+        for number, owner, name in ((11, "1", "03"), (12, "2", "04")):
+            row, digest = by_application[number], hashlib.sha256(photos(name)).hexdigest()
+            assert row["protected_id"] == protected_id(owner, digest)
+            assert (row["owner"], row["sha256"], row["status"], row["run"]) == (owner, digest, "active", "intake-1")
+            assert (row["protected_until"], row["storage_address"]) == (until, f"o/{number}")
+
+    def test_again_leaves_the_same(self, taken_in: Work, rows: Rows, take_in: Any, photos: Any):
+        take_in("intake-0", (1, "1", photos("05")))
+        taken_in("intake-0")
+        take_in("intake-1", (11, "1", photos("03")))
+        taken_in()
+        before = sorted(rows(PROTECTED), key=lambda row: row["application_id"])
+        taken_in()
+        assert sorted(rows(PROTECTED), key=lambda row: row["application_id"]) == before
+        assert [row["application_id"] for row in before] == [1, 11]
+
+    def test_a_released_one_replaces_nothing(
+        self, taken_in: Work, rows: Rows, take_in: Any, photos: Any, config: Settings
+    ):
+        take_in("intake-1", (11, "1", photos("03")))
+        taken_in()
+        landing.release(config.landing, "intake-1")
+        assert taken_in() == []
+        assert len(rows(PROTECTED)) == 1
+
+    def test_an_image_that_cannot_be_fingerprinted_does_not_stop_the_others(
+        self, taken_in: Work, rows: Rows, take_in: Any, photos: Any
+    ):
+        take_in("intake-1", (11, "1", photos("03")), (12, "1", b"GIF89a"))
+        done = taken_in()
+        assert [row["application_id"] for row in rows(PROTECTED)] == [11]
+        assert {str(row["outcome"]) for row in done} == {"protected", Reason.TRUNCATED.value}
+
+    def test_other_fingerprints_are_kept_beside(
+        self, spark: SparkSession, rows: Rows, take_in: Any, photos: Any, extraction: Extraction, config: Settings
+    ):
+        import imagehash
+        from PIL import Image
+
+        take_in("intake-1", (11, "1", photos("03")))
+        more = Extraction(
+            extraction.algorithm, extraction.max_pixels, extraction.max_bytes, extraction.models, ("dhash", "pdq")
+        )
+        fingerprint_images.fingerprint_intake(spark, "intake-1", more, config)
+        others = dict(rows(PROTECTED)[0]["other_fingerprints"])
+        assert {name.split("/")[0]: len(code) for name, code in others.items()} == {"dhash": 8, "pdq": 32}
+        image = Image.open(__import__("io").BytesIO(photos("03"))).convert("RGB")
+        (dhash,) = [code for name, code in others.items() if name.startswith("dhash")]
+        assert dhash.hex() == str(imagehash.dhash(image))
+
+
+def test_a_whole_copy_is_found_where_it_was_put(
+    spark: SparkSession,
+    crawled: Work,
+    taken_in: Work,
+    rows: Rows,
+    land: Any,
+    take_in: Any,
+    photos: Any,
+    config: Settings,
+):
+    """Both jobs on real photos: every edit of one photo is a match of it, and no other photo is."""
+    from copywatch.lake.schemas import MATCHES, SEEN
+    from spark_jobs.match_images import match_run
+
+    take_in("intake-1", (11, "1", photos("08")), (12, "1", photos("21")))
+    taken_in()
+    copies = {f"{edit.name}.jpg": edit.apply(photos("08")) for edit in COPIES}
+    land("run-1", "a", copies | {"other.jpg": photos("01"), "another.jpg": photos("02")})
+    crawled()
+    match_run(spark, "run-1", "mao", Mao.threshold, config)
+    found = {name_of(row): (row["protected_id"], row["verdict"]) for row in rows(MATCHES)}
+    right = protected_id("1", hashlib.sha256(photos("08")).hexdigest())
+    same = {f"{name}.jpg" for name in ("renamed", "byte-identical", "hot-linked")}
+    assert set(found) == set(copies)
+    assert {one for one, _ in found.values()} == {right}
+    assert {name for name, (_, verdict) in found.items() if verdict == 0} >= same
+    assert names(rows(SEEN)) == ["another.jpg", "other.jpg"]
+    assert names(rows(DETECTED)) == sorted(copies)
