@@ -1,8 +1,9 @@
 """
 ### Maintain the lake: keep the tables small and quick
 
-Every night: sightings found different that are older than the set time are deleted, small files are joined, files that
-no version of the last week needs are removed, and what is left in the landing folder of finished runs is cleared.
+Every night: **expire_seen** deletes sightings found different that are older than the set time, **compact_tables** joins
+small files and removes those that no version of the last week needs, **clear_landing** clears what is left in the
+landing folder of finished runs.
 """
 
 from __future__ import annotations

@@ -46,8 +46,6 @@ class TestEach:
         assert documentation.strip().startswith("### ")
 
     def test_docs_name_every_task_of_the_chain(self, bag: Any, name: str):
-        if name == "maintain_lake":
-            pytest.skip("its docs say what is done in one sentence")
         glue = {"anything_decided"}
         for task in bag.dags[name].task_ids:
             assert task in glue or f"**{task}**" in bag.dags[name].doc_md, task

@@ -19,9 +19,9 @@ PICTURES = os.environ.get("COPYWATCH_PICTURES")
 """Folder that the README's pictures are written to; unset: none are."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium, headless."""
+    """Debian's chromium, headless. Playwright holds the thread's event loop, so it ends before other tests need one."""
     if CHROMIUM is None:
         pytest.skip("no chromium: install it (Debian: apt-get install chromium) to run the browser tests")
     with sync_playwright() as playwright:
@@ -30,7 +30,7 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def story(browser: Browser, server_folder: Path) -> Iterator[Story]:
     """Everything up; photos protected, the site crawled, doubtful pairs on the review page."""
     services = Services(server_folder / "story")

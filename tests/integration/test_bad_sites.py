@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import httpx
 import pytest
 from sqlalchemy import create_engine, text
 
+from copywatch.demo.airflow_api import wait_until
 from copywatch.demo.planting import OWNERS, Planting, plant, write_intake
 from copywatch.demo.services import Services, free_ports
 from copywatch.demo.site import misbehaving_sites_yaml, sites_yaml
@@ -52,11 +54,22 @@ class Chain:
 
     def run_dag(self, dag: str, day: str, **conf: object) -> str:
         """Run a DAG for a logical date; what it logged. Failed tasks do not end it."""
+        with self.begin_dag(dag, day, **conf) as (log, process):
+            process.wait(600)
+            return log.read_text()
+
+    @contextmanager
+    def begin_dag(self, dag: str, day: str, **conf: object) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+        """Begin to run a DAG; the file that it logs to, and its process."""
         command = [sys.executable, "-m", "airflow", "dags", "test", dag, day, "--conf", json.dumps(conf)]
-        done = subprocess.run(
-            command, env=self.services.environment, capture_output=True, text=True, check=False, timeout=600
-        )
-        return done.stdout + done.stderr
+        path = self.services.folder / f"{dag}-{day}.log"
+        with path.open("wb") as log:
+            process = subprocess.Popen(command, env=self.services.environment, stdout=log, stderr=subprocess.STDOUT)
+            try:
+                yield path, process
+            finally:
+                process.kill()
+                process.wait()
 
     def run_of(self, dag: str, day: str) -> str:
         """The id of the run of that date."""
@@ -119,7 +132,6 @@ def chain(server_folder: Path) -> Iterator[Chain]:
             )
         built.image_requests(0)
         built.log = built.run_dag("watch_sites", "2026-06-01")
-        __import__("pathlib").Path("/tmp/chain.log").write_text(built.log)
         yield built
     finally:
         services.stop()
@@ -226,19 +238,23 @@ def test_a_decision_goes_on_to_mail_and_lake(chain: Chain, run: str) -> None:
     }
     assert {row["image_url"].rsplit("/", 1)[1] for row in waiting} == similar
     before = len(chain.mails())
-    for row, state in zip(waiting[:2], ("ACCEPTED", "REFUSED"), strict=True):
-        decide = (
-            "from copywatch.ledger import reviews; from copywatch.ledger.database import session;"
-            "from copywatch.ledger.models import ReviewState\n"
-            f"with session() as opened: reviews.decide(opened, {row['id']}, ReviewState.{state}, 'reviewer')"
-        )
+    decide = (
+        "from copywatch.ledger import reviews; from copywatch.ledger.database import session;"
+        "from copywatch.ledger.models import ReviewState\n"
+        "with session() as opened:\n"
+        f" reviews.decide(opened, {waiting[0]['id']}, ReviewState.ACCEPTED, 'reviewer')\n"
+        f" reviews.decide(opened, {waiting[1]['id']}, ReviewState.REFUSED, 'reviewer')"
+    )
+    # The run begins before anybody has decided: its sensor waits.
+    with chain.begin_dag("review_matches", "2026-06-02") as (log, process):
+        wait_until(lambda: "reviews wait for a decision" in log.read_text(), "the sensor waits", 120)
+        assert len(chain.mails()) == before
         subprocess.run([sys.executable, "-c", decide], env=chain.services.environment, check=True)
-    for day in ("2026-06-02", "2026-06-03"):
-        chain.run_dag("review_matches", day)
-        if day == "2026-06-02":
-            assert len(chain.mails()) == before + 1
-            # Nothing is left to decide, so that the second run must end by itself and change nothing.
-            chain.ledger("UPDATE copywatch.reviews SET state = 'refused', applied_run = 'x' WHERE state = 'pending'")
+        assert process.wait(120) == 0, log.read_text()
+    assert len(chain.mails()) == before + 1
+    # Nothing is left to decide, so that the second run must end by itself and change nothing.
+    chain.ledger("UPDATE copywatch.reviews SET state = 'refused', applied_run = 'x' WHERE state = 'pending'")
+    chain.run_dag("review_matches", "2026-06-03")
     assert len(chain.mails()) == before + 1
     states = {row["sighting_id"]: row for row in chain.table(MATCHES, run)}
     assert [states[row["sighting_id"]]["state"] for row in waiting[:2]] == ["accepted", "refused"]
