@@ -1,9 +1,9 @@
 """
 ### Maintain the lake: keep the tables small and quick
 
-Every night: **expire_seen** deletes sightings found different that are older than the set time, **compact_tables** joins
-small files and removes those that no version of the last week needs, **clear_landing** clears what is left in the
-landing folder of finished runs.
+Every night: **expire_seen** deletes sightings found different that are older than the set time, **compact_tables**
+joins small files and removes those that no version of the last week needs, **clear_landing** clears what is left in
+the landing folder of finished runs.
 """
 
 from __future__ import annotations
