@@ -98,6 +98,8 @@ def main() -> int:
     def interrupted(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    # Also where the shell that started us had it ignored (a background job of a script).
+    signal.signal(signal.SIGINT, interrupted)
     signal.signal(signal.SIGTERM, interrupted)
     folder, lock = claim_folder(PROJECT_DIR / "var")
     services = Services(folder)
