@@ -73,13 +73,8 @@ def measure(runs: int) -> tuple[list[dict[str, Any]], tuple[list[float], list[fl
     return rows, starts
 
 
-def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=PROJECT / "docs" / "results" / "setup_and_demo.md")
-    arguments = parser.parse_args()
-    rows, (archived, plain) = measure(arguments.runs)
+def report(rows: list[dict[str, Any]], archived: list[float], plain: list[float]) -> str:
+    """The tables, as a page."""
     goals = [
         {"figure": name, "goal": f"<= {goal:g}", "median": median(row[name] for row in rows)}
         for name, goal in GOALS.items()
@@ -90,16 +85,26 @@ def main() -> None:
         {"start of a Spark job": "ratio", "median, s": round(median(archived) / median(plain), 2)},
     ]
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}"
-    text = "\n\n".join(
+    return "\n\n".join(
         [
             "# Set-up and demo",
-            f"`python benchmarks/setup_and_demo.py --runs {arguments.runs}` on {machine}.",
+            f"`python benchmarks/setup_and_demo.py --runs {len(rows)}` on {machine}.",
             "Each run is a fresh clone; package caches are warm.",
             tabulate(goals, headers="keys", tablefmt="github"),
             tabulate(rows, headers="keys", tablefmt="github"),
             tabulate(starts, headers="keys", tablefmt="github"),
         ]
     )
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=PROJECT / "docs" / "results" / "setup_and_demo.md")
+    arguments = parser.parse_args()
+    rows, (archived, plain) = measure(arguments.runs)
+    text = report(rows, archived, plain)
     print(text)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(text + "\n", encoding="utf-8")
