@@ -36,7 +36,7 @@ def alerts_of(story: Story, evidence: int) -> list[dict[str, Any]]:
 
 def test_a_decision_in_the_browser_lets_the_dag_go_on(story: Story, log_in: LogIn, picture: Picture) -> None:
     """Accepting sends the owner a mail; refusing sends nothing; both leave the page."""
-    wait_until(story._sensor_waits, "review_matches waits on its sensor", 120)
+    wait_until(story.sensor_waits, "review_matches waits on its sensor", 120)
     waiting = {review["id"]: review for review in story.reviewer.reviews("pending")}
     assert len(waiting) >= 2
     page = log_in(story.services.accounts[1])

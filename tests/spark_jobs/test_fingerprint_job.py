@@ -21,6 +21,7 @@ from copywatch.lake.schemas import CRAWL_STATS, DETECTED, PROTECTED, REJECTED
 from copywatch.settings import Settings
 from copywatch.tagging.tagger import Tagger
 from spark_jobs import fingerprint_images
+from tests.spark_jobs.death import Death
 
 pytestmark = pytest.mark.integration
 
@@ -111,21 +112,10 @@ class TestAgain:
         self, crawled: Work, rows: Rows, two_sites: None, monkeypatch: pytest.MonkeyPatch, writes: int
     ):
         crawled("run-0")
-        done = 0
-
-        def dying(write: Callable[..., None]) -> Callable[..., None]:
-            def wrapped(*arguments: Any, **options: Any) -> None:
-                nonlocal done
-                if done == writes:
-                    raise KeyboardInterrupt
-                write(*arguments, **options)
-                done += 1
-
-            return wrapped
-
+        death = Death(writes)
         with monkeypatch.context() as patched:
-            patched.setattr(delta, "replace_run", dying(delta.replace_run))
-            patched.setattr(fingerprint_images, "replace_rows", dying(fingerprint_images.replace_rows))
+            patched.setattr(delta, "replace_run", death.after(delta.replace_run))
+            patched.setattr(fingerprint_images, "replace_rows", death.after(fingerprint_images.replace_rows))
             with pytest.raises(KeyboardInterrupt):
                 crawled()
         crawled()

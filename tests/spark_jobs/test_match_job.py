@@ -14,6 +14,7 @@ from copywatch.lake.schemas import DETECTED, MATCHES, PROTECTED, SEEN
 from copywatch.lake.tables import mirror_decisions
 from copywatch.settings import Settings
 from spark_jobs import match_images
+from tests.spark_jobs.death import Death
 from tests.spark_jobs.made_up import DIFFERENT, IDENTICAL, NOW, SIMILAR, original, sighting
 
 pytestmark = pytest.mark.integration
@@ -78,24 +79,13 @@ def test_again_leaves_the_same(match: Any, rows: Rows, world: list[dict[str, Any
 def test_a_death_after_any_write_leaves_no_duplicate_and_no_lost_row(
     match: Any, rows: Rows, world: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, writes: int
 ):
-    done = 0
-
-    def dying(write: Callable[..., None]) -> Callable[..., None]:
-        def wrapped(*arguments: Any, **options: Any) -> None:
-            nonlocal done
-            if done == writes:
-                raise KeyboardInterrupt
-            write(*arguments, **options)
-            done += 1
-
-        return wrapped
-
+    death = Death(writes)
     with monkeypatch.context() as patched:
-        patched.setattr(delta, "replace_run", dying(delta.replace_run))
-        patched.setattr(match_images, "write_matches", dying(match_images.write_matches))
+        patched.setattr(delta, "replace_run", death.after(delta.replace_run))
+        patched.setattr(match_images, "write_matches", death.after(match_images.write_matches))
         with pytest.raises(KeyboardInterrupt):
             match()
-    assert done == writes
+    assert death.done == writes
     # At no moment is a sighting in neither table.
     assert set(numbers(rows(DETECTED, "run-1") + rows(SEEN, "run-1"))) == set(range(6))
     match()

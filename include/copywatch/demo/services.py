@@ -28,6 +28,7 @@ import psutil
 from sqlalchemy import create_engine, text
 
 from copywatch.demo import LOOPBACK
+from copywatch.demo.airflow_api import wait_until
 from copywatch.demo.site import sites_yaml
 from copywatch.errors import MachineError
 from copywatch.lake.spark_setup import job_environment
@@ -251,24 +252,24 @@ class Services:
             )
         self._children.append((name, child))
 
-    def wait_until(self, holds: Callable[[], bool], what: str, seconds: float, every: float = 0.5) -> None:
+    def wait_until(self, holds: Callable[[], bool], what: str, seconds: float) -> None:
         """Wait until a condition holds; connection errors count as not yet.
 
         Raises:
-            MachineError: it does not hold in time, or a child has ended meanwhile; says where its log is.
+            MachineError: a child has ended meanwhile; the message has the end of its log.
+            CopywatchError: it does not hold in time.
         """
-        until = time.monotonic() + seconds
-        while True:
-            with contextlib.suppress(httpx.HTTPError, ValueError):
-                if holds():
-                    return
+
+        def holds_by_now() -> bool:
             for name, child in self._children:
                 if child.poll() is not None:
                     tail = (self._logs / f"{name}.log").read_text(errors="replace")[-3000:]
                     raise MachineError(f"{name} ended by itself (status {child.returncode}):\n{tail}")
-            if time.monotonic() > until:
-                raise MachineError(f"waited {seconds:.0f} s in vain until {what}; logs are in {self._logs}")
-            time.sleep(every)
+            with contextlib.suppress(httpx.HTTPError, ValueError):
+                return holds()
+            return False
+
+        wait_until(holds_by_now, what, seconds)
 
     def _processes(self) -> Iterator[psutil.Process]:
         yield psutil.Process()

@@ -137,14 +137,15 @@ class Story:
     def review(self) -> None:
         """Decide what waits, as a careful person would: by looking at what was planted; then wait for the alerts."""
         with self.step("review the doubtful pairs on the review page's own address (review_matches)"):
-            wait_until(self._sensor_waits, "review_matches waits on its sensor", _MAIL_SECONDS)
+            wait_until(self.sensor_waits, "review_matches waits on its sensor", _MAIL_SECONDS)
             for review in self.reviewer.reviews("pending"):
                 planted = self.planting.at(review["image_url"])
                 right = planted is not None and planted.protected == review["protected_filename"]
                 self.reviewer.decide(review["id"], "accepted" if right else "refused")
             wait_until(self._all_carried_out, "the decisions are carried out and alerted", _MAIL_SECONDS)
 
-    def _sensor_waits(self) -> bool:
+    def sensor_waits(self) -> bool:
+        """Does review_matches wait for a decision, or is there none to wait for?"""
         if not self.reviewer.reviews("pending"):
             return True
         runs = [run for run in self.admin.runs("review_matches") if run["state"] == "running"]

@@ -25,7 +25,7 @@ class Standing:
 
 
 def pending(session: Session, *, limit: int = 50, after_id: int = 0, site: str | None = None) -> Sequence[Review]:
-    """Reviews that wait for a decision, the closest pairs first within a page of ids."""
+    """Reviews that wait for a decision, the oldest first; `after_id` goes on behind an earlier page."""
     query = select(Review).where(Review.state == ReviewState.PENDING, Review.id > after_id).order_by(Review.id)
     if site is not None:
         query = query.join(Evidence).where(Evidence.site == site)
@@ -60,18 +60,6 @@ def decide(session: Session, review_id: int, state: ReviewState, by: str) -> Rev
     review.decided_at = datetime.now(UTC)
     session.flush()
     return review
-
-
-def anything_to_apply(session: Session) -> bool:
-    """Is there a decision that no review_matches run has carried out?"""
-    return bool(
-        session.scalar(select(exists().where(Review.state != ReviewState.PENDING, Review.applied_run.is_(None))))
-    )
-
-
-def anything_pending(session: Session) -> bool:
-    """Does any review wait for a decision?"""
-    return bool(session.scalar(select(exists().where(Review.state == ReviewState.PENDING))))
 
 
 def apply_decisions(session: Session, run: str) -> Sequence[Review]:
