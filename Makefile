@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/share/copywatch/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint lock env-example machine clean
+.PHONY: help demo test setup lint lock experiments env-example machine clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -47,11 +47,20 @@ lint: setup ## ruff and mypy
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
-lock: $(BIN)/uv ## compile requirements.txt and requirements-dev.txt from pyproject.toml
+lock: $(BIN)/uv ## compile requirements.txt, -dev.txt and -experiments.txt from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
 		pyproject.toml --output-file requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra dev \
 		--constraint requirements.txt pyproject.toml --output-file requirements-dev.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra experiments \
+		--constraint requirements.txt pyproject.toml --output-file requirements-experiments.txt
+
+EXPERIMENTS := distance_histogram matching_accuracy chamoso_tables rescoring
+
+experiments: setup ## the papers' experiments; PHOTOS=a folder of photos, else the demo's few, which only print
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --requirement requirements-experiments.txt
+	@for experiment in $(EXPERIMENTS); do \
+		$(BIN)/python -m benchmarks.$$experiment $(if $(PHOTOS),--photos "$(PHOTOS)",) $(ARGS) || exit 1; done
 
 env-example: setup ## write .env.example: every setting of ours, and what docker-compose.yaml asks for
 	@{ echo "# Copy this file to .env. Settings of Copywatch; each line shows the default."; echo; \

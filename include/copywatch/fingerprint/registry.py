@@ -7,12 +7,13 @@ from types import MappingProxyType
 from copywatch.decode import DecodedImage, decode
 from copywatch.errors import SettingsError
 from copywatch.fingerprint.algorithm import Algorithm
+from copywatch.fingerprint.chamoso import Chamoso
 from copywatch.fingerprint.mao import Mao
 from copywatch.fingerprint.peers import PEERS
 from copywatch.settings import settings
 
 ALGORITHMS: MappingProxyType[str, Algorithm] = MappingProxyType(
-    {algorithm.name: algorithm for algorithm in (Mao(), *PEERS)}
+    {algorithm.name: algorithm for algorithm in (Mao(), Chamoso(), *PEERS)}
 )
 
 

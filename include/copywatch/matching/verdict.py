@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class Verdict(IntEnum):
     """T of SRPITP's Formula (2)."""
@@ -14,6 +17,15 @@ class Verdict(IntEnum):
     """Doubtful: a person decides."""
     DIFFERENT = 2
     """No copy."""
+
+
+def verdicts(
+    distances: NDArray[np.float64], identical: NDArray[np.bool_], threshold: float, identical_bound: float = 0.0
+) -> NDArray[np.int8]:
+    """T of many pairs of the rule "rescored", int8 (P,): 0 where `identical`, or up to a raised `identical_bound`."""
+    certain = identical | ((identical_bound > 0) & (distances <= identical_bound))
+    similar = np.where(distances <= threshold, Verdict.SIMILAR, Verdict.DIFFERENT)
+    return np.where(certain, Verdict.IDENTICAL, similar).astype(np.int8)
 
 
 def verdict(distance: float, threshold: float, identical_bound: float = 0.0) -> Verdict:

@@ -1,0 +1,98 @@
+"""What every experiment takes from its command line, and the photos and methods that this names."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.copies import CopyCache
+from benchmarks.methods import Method, methods
+from benchmarks.photos import DEMO_PHOTOS, Photo, different, read_photos
+from benchmarks.report import RESULTS
+
+QUICK_PHOTOS = 300
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run of an experiment.
+
+    Attributes:
+        photos: pairwise different photos, by name; with --quick 300 of them.
+        methods: by the names that select them.
+        quick: a trial.
+        cache: for edited copies.
+        results: where the page goes; None when it is only printed.
+        command: how to run it again.
+        folder: of the photos, for what else lies in it.
+    """
+
+    photos: list[Photo]
+    methods: dict[str, Method]
+    quick: bool
+    cache: CopyCache
+    results: Path | None
+    command: str
+    folder: Path
+
+    @property
+    def described_photos(self) -> str:
+        """How many of what kind, for a page's head."""
+        look_alikes = sum(photo.group == "look-alike" for photo in self.photos)
+        more = f", {look_alikes} of them look-alikes" if look_alikes else ""
+        return f"{len(self.photos):,} different photos{more}"
+
+
+@contextmanager
+def started(module: str, description: str, arguments: Sequence[str] | None = None) -> Iterator[Experiment]:
+    """The experiment that a command line asks for; a temporary cache is gone at the end.
+
+    Args:
+        module: its `__spec__.name`, "benchmarks.chamoso_tables".
+        description: for --help.
+        arguments: of the command line; by default the process's own.
+    """
+    known = methods()
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("--photos", type=Path, default=DEMO_PHOTOS, help="a folder of photos; default: the demo's 24")
+    parser.add_argument("--same", type=Path, help="table a,b of files that show one scene")
+    parser.add_argument("--method", action="append", choices=known, help="may be given again; default: every one")
+    parser.add_argument("--cache", type=Path, help="folder to keep edited copies in; default: a temporary one")
+    parser.add_argument("--quick", action="store_true", help=f"a trial on {QUICK_PHOTOS} photos")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="folder of the page; default: docs/results, and none for a trial or for the demo's few photos",
+    )
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    photos = different(read_photos(chosen.photos, chosen.same))
+    if chosen.quick:
+        photos = some(photos, QUICK_PHOTOS)
+    selected = chosen.method or list(known)
+    kept = None if chosen.quick or chosen.photos == DEMO_PHOTOS else RESULTS
+    # The folder's own path is nobody's business but this machine's.
+    where = "" if chosen.photos == DEMO_PHOTOS else " --photos DIR"
+    which = "".join(f" --method {name}" for name in chosen.method or [])
+    with tempfile.TemporaryDirectory(prefix="copywatch-copies-") as temporary:
+        yield Experiment(
+            photos=photos,
+            methods={name: known[name] for name in selected},
+            quick=chosen.quick,
+            cache=CopyCache(chosen.cache or Path(temporary)),
+            results=chosen.results or kept,
+            command=f"python -m {module}{where}{which}",
+            folder=chosen.photos,
+        )
+
+
+def some(photos: Sequence[Photo], count: int) -> list[Photo]:
+    """At most `count` of the photos, the same ones every time, in their order: those whose names hash lowest."""
+    kept = sorted(photos, key=lambda photo: hashlib.sha256(photo.name.encode()).digest())[:count]
+    return sorted(kept, key=lambda photo: photo.name)
