@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import PIL
 from PIL import Image
@@ -57,21 +58,28 @@ class CopyCache:
         if copy.edit is None:
             return copy.photo.image()
         file = self._file(copy, copy.edit)
-        if not file.exists():
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
             fillers = [filler.image() for filler in copy.fillers]
             data = edits.posted(copy.edit, copy.photo.image(), fillers, copy.seed)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            # Written aside and renamed, so that a run that was stopped leaves no half of a file to be found.
-            aside = file.with_suffix(".part")
-            aside.write_bytes(data)
-            aside.replace(file)
-        return decode(file.read_bytes(), max_pixels=MOST_PIXELS, max_bytes=MOST_BYTES).rgb
+            self._keep(file, data)
+        return decode(data, max_pixels=MOST_PIXELS, max_bytes=MOST_BYTES).rgb
 
     def batches(self, copies: Sequence[Copy]) -> Iterator[tuple[slice, list[Image.Image]]]:
         """The pictures in their order, some at a time, each batch with its place among `copies`."""
         for start in range(0, len(copies), BATCH):
             place = slice(start, min(start + BATCH, len(copies)))
             yield place, [self.picture(copy) for copy in copies[place]]
+
+    @staticmethod
+    def _keep(file: Path, data: bytes) -> None:
+        # Written aside and renamed, so that nobody finds half of a file; under a name of its own, since several
+        # processes may make one copy at the same time.
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as aside:
+            aside.write(data)
+        Path(aside.name).replace(file)
 
     def _file(self, copy: Copy, edit: Edit) -> Path:
         parts = (self._maker, copy.photo.digest, edit.name, str(copy.seed), *(photo.digest for photo in copy.fillers))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pytest
-from photo_folder import folder_of
+from photo_folder import folder_of, save_noise
 
-from benchmarks import matching_accuracy
+from benchmarks import edits, matching_accuracy
 from benchmarks.chamoso_tables import successes
 from benchmarks.copies import Copy, CopyCache
 from benchmarks.distance_histogram import formula_3
-from benchmarks.edits import EDITS, MILD
+from benchmarks.edits import EDITS, MILD, posted
 from benchmarks.matching_accuracy import decided_rightly, trial
 from benchmarks.photos import read_photos
 
@@ -80,6 +83,26 @@ def test_a_cached_copy_is_the_same_picture_and_is_made_once(tmp_path: Path) -> N
     assert places == [slice(0, 4)]
     assert [CopyCache(folder).picture(copy).tobytes() for copy in wanted] == made
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()} == files
+
+
+def test_several_at_once_may_make_one_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_noise(tmp_path / "photos" / "large.png", 1, (96, 72))
+    (photo,) = read_photos(tmp_path / "photos")
+    together = Barrier(4)
+
+    def posted_together(*arguments: Any) -> bytes:
+        data = posted(*arguments)
+        together.wait(timeout=30)
+        return data
+
+    monkeypatch.setattr(edits, "posted", posted_together)
+    cache = CopyCache(tmp_path / "cache")
+    with ThreadPoolExecutor(4) as four:
+        for edit in MILD:
+            made = list(four.map(cache.picture, [Copy(photo, edit)] * 4))
+            assert len({picture.tobytes() for picture in made}) == 1
+    kept = [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
+    assert len(kept) == len(MILD)
 
 
 def test_accuracy_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
