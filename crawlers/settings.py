@@ -82,7 +82,8 @@ REFERRER_POLICY = "strict-origin-when-cross-origin"
 DOWNLOAD_VERIFY_CERTIFICATES = False
 DOWNLOAD_WARNSIZE = 0
 
-# Of peak memory: against answers that have no end where no size is counted, such as headers.
+# Against answers that have no end where no size is counted, such as headers.
+EXTENSIONS = {"scrapy.extensions.memusage.MemoryUsage": None, "crawlers.memory.ResidentMemory": 0}
 MEMUSAGE_LIMIT_MB = 2048
 MEMUSAGE_CHECK_INTERVAL_SECONDS = 2.0
 
