@@ -24,6 +24,7 @@ _SPIDERS = {
     "page": "crawlers.spiders.page.PageSpider",
     "sitemap": "crawlers.spiders.sitemap.SitemapSpider",
 }
+_AGAIN = "crawlers.spiders.again.AgainSpider"
 
 
 class JsonLines(logging.Formatter):
@@ -95,7 +96,8 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("scrapy.core.downloader.handlers.http11").setLevel(logging.ERROR)
     logging.getLogger("scrapy.downloadermiddlewares.httpcompression").setLevel(logging.ERROR)
     logging.getLogger("scrapy.extensions.logstats").setLevel(logging.INFO)
-    process.crawl(load_object(_SPIDERS[site.kind]), job=job, site=site, policy=policy, known=known)
+    spider = _AGAIN if job.only_images is not None else _SPIDERS[site.kind]
+    process.crawl(load_object(spider), job=job, site=site, policy=policy, known=known)
     process.start()
     return 1 if process.bootstrap_failed else 0
 

@@ -3,14 +3,16 @@
 
 **receive** enters an application for each image of one folder below the intake folder: what is no usable image, or is
 protected already, is refused with its reason. **fingerprint** is a Spark job that tags and fingerprints the accepted
-ones into `protected`. **confirm** tells the owner, in one mail, what is protected from now on and what is not.
+ones into `protected`. **match_seen** is another: it looks for copies among all images that were crawled before.
+**record** puts identical ones (T = 0) into the outbox and similar ones (T = 1) on the review page. **confirm** tells
+the owner, in one mail, what is protected from now on and what is not; **send_alerts** sends the outbox.
 """
 
 from __future__ import annotations
 
-from airflow.sdk import Param, dag, task
+from airflow.sdk import Param, dag, get_current_context, task
 from dag_defaults import DEFAULTS, OWNER_TAG
-from lake_assets import PROTECTED
+from lake_assets import DETECTED, MATCHES, PROTECTED, SEEN
 from pendulum import datetime
 from spark_job import spark_job
 
@@ -18,6 +20,7 @@ from spark_job import spark_job
 @dag(
     schedule=None,
     start_date=datetime(2026, 1, 1),
+    max_active_runs=1,
     default_args=DEFAULTS,
     tags=[OWNER_TAG, "protect"],
     doc_md=__doc__,
@@ -44,13 +47,29 @@ def protect_images():
             protected_until=date.fromisoformat(until) if until else None,
         )
 
+    @task(outlets=[MATCHES])
+    def record(run_id: str):
+        from copywatch.steps import protect
+
+        found = protect.record_reverse_findings(run_id)
+        get_current_context()["ti"].xcom_push("reviews_queued", found["new reviews"])
+        return found
+
     @task(outlets=[PROTECTED], retries=5)
     def confirm(run_id: str):
         from copywatch.steps import protect
 
         return protect.confirm_protection(run_id)
 
-    receive() >> spark_job("fingerprint_images", "--into", "protected", task_id="fingerprint") >> confirm()
+    @task(retries=5)
+    def send_alerts(run_id: str):
+        from copywatch.steps import watch
+
+        return watch.send_alerts(run_id)
+
+    fingerprint = spark_job("fingerprint_images", "--into", "protected", task_id="fingerprint")
+    match_seen = spark_job("match_seen", task_id="match_seen", outlets=[SEEN, DETECTED])
+    receive() >> fingerprint >> match_seen >> record() >> [confirm(), send_alerts()]
 
 
 protect_images()

@@ -29,7 +29,7 @@ from spark_job import CRAWL_POOL, spark_job
         "sites": Param([], type="array", items={"type": "string"}, title="Sites", description="Empty: those due"),
         "uploaded_since": Param(None, type=["null", "string"], format="date", title="Leave out images uploaded before"),
         "algorithm": Param("mao", enum=["mao"], title="Algorithm"),
-        "threshold": Param(None, type=["null", "number"], minimum=0, maximum=1, title="Threshold (empty: as set)"),
+        "threshold": Param(None, type=["null", "number"], minimum=0, maximum=1, title="Threshold (empty: in force)"),
     },
 )
 def watch_sites():

@@ -35,7 +35,7 @@ class Pages:
 
 
 class CopywatchPlugin(AirflowPlugin):
-    """The plugin; the review page is `/plugin/review` in the Airflow UI."""
+    """The plugin; in the Airflow UI the pages are `/plugin/review` and `/plugin/thresholds`."""
 
     name = "copywatch"
     fastapi_apps: ClassVar[list[dict[str, Any]]] = [
@@ -51,7 +51,14 @@ class CopywatchPlugin(AirflowPlugin):
             "nav_top_level": True,
             "icon": _ICON.format(colour="%2371819c"),
             "icon_dark_mode": _ICON.format(colour="%23a9b6c9"),
-        }
+        },
+        {
+            "name": "Thresholds",
+            "href": "copywatch/thresholds",
+            "url_route": "thresholds",
+            "destination": "nav",
+            "category": "admin",
+        },
     ]
     # Global ones are computed by the API server at every look, so they are there while a task waits or runs. Links on
     # an operator are computed when its task ends, which is too late for a sensor that waits for reviewers.

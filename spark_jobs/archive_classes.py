@@ -1,4 +1,4 @@
-"""Runs both jobs' work once on made-up images, so that the JVM loads the classes that real runs will load.
+"""Runs the jobs' work once on made-up images, so that the JVM loads the classes that real runs will load.
 
 `copywatch.prepare` submits it at set-up, to dump the class-data archive; nothing of it is kept. It is also the first
 proof that Spark, Delta's jars and the tag models work together on this machine.
@@ -24,8 +24,10 @@ from copywatch.lake.landing import ShardWriter
 from copywatch.lake.schemas import INTAKE, LANDING, MATCHES
 from copywatch.lake.tables import create_tables, read_table
 from copywatch.settings import load_settings
+from copywatch.threshold import built_in_threshold
 from spark_jobs.fingerprint_images import fingerprint_crawl, fingerprint_intake
 from spark_jobs.match_images import match_run
+from spark_jobs.match_seen import match_seen
 
 
 def made_up_image(seed: int) -> bytes:
@@ -37,25 +39,29 @@ def made_up_image(seed: int) -> bytes:
 
 
 def rehearse(spark: SparkSession, data_dir: Path, prepared_dir: Path) -> int:
-    """Protect one image, crawl it and another, match; returns the matches found, which is 1."""
+    """Protect an image, crawl it and another, match, protect the other; returns the matches found, which are 2."""
     config = load_settings(data_dir=data_dir, prepared_dir=prepared_dir)
     extraction = Extraction("mao", config.max_image_pixels, config.max_image_bytes, prepared_dir / "models", ("pdq",))
     now = datetime.now(UTC)
     copy, other = made_up_image(1), made_up_image(2)
     create_tables(config.warehouse)
-    with ShardWriter(config.landing, "intake", "intake", shard_bytes=config.shard_bytes, schema=INTAKE) as writer:
-        row = {"run": "intake", "application_id": 1, "owner": "1", "storage_address": "", "registered_at": now}
-        writer.write({**row, "sha256": hashlib.sha256(copy).hexdigest(), "bytes": copy})
-        writer.finish({})
+    for number, (run, data) in enumerate((("intake", copy), ("later", other))):
+        with ShardWriter(config.landing, run, "intake", shard_bytes=config.shard_bytes, schema=INTAKE) as writer:
+            row = {"run": run, "application_id": number, "owner": "1", "storage_address": "", "registered_at": now}
+            writer.write({**row, "sha256": hashlib.sha256(data).hexdigest(), "bytes": data})
+            writer.finish({})
     with ShardWriter(config.landing, "crawl", "site", shard_bytes=config.shard_bytes, schema=LANDING) as writer:
         for name, data in (("copy", copy), ("other", other), ("broken", b"GIF89a")):
             row = {"run": "crawl", "site": "site", "page_url": "page", "image_url": name, "crawled_at": now}
             writer.write({**row, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "bytes": data})
         writer.finish({"outcome": "finished", "started_at": now, "finished_at": now})
-    fingerprint_intake(spark, "intake", extraction, config)
+    threshold = built_in_threshold("mao", config).value
+    fingerprint_intake(spark, "intake", extraction, threshold, config)
     fingerprint_crawl(spark, "crawl", extraction, config)
-    match_run(spark, "crawl", "mao", 0.3, config)
-    return int(read_table(config.warehouse, MATCHES, run="crawl").num_rows)
+    match_run(spark, "crawl", "mao", threshold, config)
+    fingerprint_intake(spark, "later", extraction, threshold, config)
+    match_seen(spark, "later", "mao", threshold, config)
+    return int(read_table(config.warehouse, MATCHES).num_rows)
 
 
 def main() -> None:
@@ -67,8 +73,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="copywatch-rehearsal-") as folder:
         found = rehearse(spark, Path(folder), arguments.prepared)
     spark.stop()
-    if found != 1:
-        raise SystemExit(f"the rehearsal found {found} matches; there is 1")
+    if found != 2:
+        raise SystemExit(f"the rehearsal found {found} matches; there are 2")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Landing shards -> fingerprints and tags -> `detected` and `rejected`, or `protected`.
 
-SRPITP, section 3, steps (2), (3), (6) and (7). A run's rows are replaced, so the job may die at any line and run again.
+SRPITP, section 3, steps (2), (3), (6) and (7). Protected images are also put into groups that show one photo. A run's
+rows are replaced, so the job may die at any line and run again.
 
     spark-submit fingerprint_images.py --run RUN --into detected
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from copywatch.fingerprint import algorithm_named, identity
 from copywatch.fingerprint.rows import ADDED, Extraction
 from copywatch.lake import delta, landing
 from copywatch.lake.identity import protected_id, run_key, sighting_id
@@ -24,6 +27,9 @@ from copywatch.lake.schemas import CRAWL_STATS, DETECTED, INTAKE, LANDING, PROTE
 from copywatch.lake.tables import create_tables, replace_rows
 from copywatch.logs import log_context, log_to_stderr, table
 from copywatch.settings import Settings, settings
+from copywatch.threshold import threshold_in_force
+from spark_jobs.comparing import terms_of
+from spark_jobs.grouping import grouped
 
 log = logging.getLogger("spark_jobs.fingerprint_images")
 
@@ -60,7 +66,7 @@ def rejected(images: DataFrame) -> DataFrame:
 
 
 def protected(images: DataFrame) -> DataFrame:
-    """Rows of the `protected` table: an intake's images with a fingerprint."""
+    """Rows of the `protected` table but `group_id`: an intake's images with a fingerprint."""
     identify = f.udf(protected_id, "string")
     return (
         images.where(f.col("reason").isNull())
@@ -101,14 +107,22 @@ def fingerprint_crawl(
 
 
 def fingerprint_intake(
-    spark: SparkSession, run: str, extraction: Extraction, config: Settings
+    spark: SparkSession, run: str, extraction: Extraction, threshold: float, config: Settings
 ) -> list[dict[str, object]]:
-    """Write an intake's rows of `protected`; returns a table of what was done."""
+    """Write an intake's rows of `protected`, grouped by Th = `threshold`; returns a table of what was done."""
     shards = landing.shards(config.landing, run)
     if not shards:
         return []
+    extraction = replace(extraction, of_protected=True)
     images = fingerprinted(read_shards(spark, shards, INTAKE), extraction).persist()
-    delta.replace_run(protected(images), config.warehouse, PROTECTED, run)
+    algorithm = algorithm_named(extraction.algorithm)
+    others = delta.read(spark, config.warehouse, PROTECTED).where(
+        (f.col("run") != run) & (f.col("algorithm") == identity(algorithm))
+    )
+    terms = terms_of(algorithm.name, threshold, config)
+    columns = [name for name in PROTECTED.columns.names if name != "group_id"]
+    rows = protected(images).select(*columns).localCheckpoint()
+    delta.replace_run(grouped(rows, others, terms, config.tag_coverage), config.warehouse, PROTECTED, run)
     counts = images.groupBy("tag", f.coalesce("reason", f.lit("protected")).alias("outcome")).count()
     return [row.asDict() for row in counts.orderBy("tag", "outcome").collect()]
 
@@ -133,8 +147,11 @@ def main() -> None:
     )
     with log_context(run=run):
         spark = SparkSession.builder.appName(f"fingerprint_images {run}").getOrCreate()
-        work = fingerprint_crawl if arguments.into == "detected" else fingerprint_intake
-        done = work(spark, run, extraction, config)
+        if arguments.into == "detected":
+            done = fingerprint_crawl(spark, run, extraction, config)
+        else:
+            threshold = threshold_in_force(config, arguments.algorithm).value
+            done = fingerprint_intake(spark, run, extraction, threshold, config)
         log.info("done\n%s", table(done, title=f"fingerprint_images into {arguments.into}"))
         spark.stop()
 

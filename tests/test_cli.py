@@ -11,7 +11,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
 from copywatch.cli import app
@@ -34,20 +36,71 @@ def run_json(*arguments: str | Path, status: int = 0) -> Any:
     return json.loads(run(*arguments, "--json", status=status))
 
 
-def test_compare_says_distance_and_verdict(tmp_path: Path) -> None:
-    """Against the algorithm called directly."""
+def test_compare_says_score_and_verdict(tmp_path: Path) -> None:
+    """Against the views called directly."""
+    from copywatch.fingerprint import decode_within_limits
+    from copywatch.fingerprint.views import protected_views, sighting_views
+    from copywatch.matching.score import RESCORED_THRESHOLD, Operands, plain_distances, scores
+
+    copy = tmp_path / "copy.png"
+    with Image.open(ORIGINAL) as original:
+        ImageOps.mirror(original).save(copy)
+    views = protected_views(decode_within_limits(photo_bytes("01.jpg")).rgb)
+    operands = Operands.of(sighting_views(decode_within_limits(copy.read_bytes()).rgb)), Operands.of(views)
+    columns = np.arange(len(views))
+    pairs = operands[0], np.zeros_like(columns), operands[1], columns
+    best = int(scores(*pairs).argmin())
+    found = run_json("compare", ORIGINAL, copy)
+    assert found["distance"] == pytest.approx(scores(*pairs)[best], abs=1e-6)
+    assert found["plain_distance"] == pytest.approx(plain_distances(*pairs)[best], abs=1e-6)
+    assert (found["rule"], found["view"], found["threshold"]) == ("rescored", "mirrored", RESCORED_THRESHOLD)
+    assert found["T"] in {0, 1}
+    assert run_json("compare", ORIGINAL, ORIGINAL)["T"] == 0
+    other = run_json("compare", ORIGINAL, OTHER)
+    assert (other["T"], other["view"]) == (2, "")
+    sepia = tmp_path / "sepia.jpg"
+    sepia.write_bytes(EVERY_EDIT["sepia"].apply(photo_bytes("01.jpg")))
+    assert run_json("compare", ORIGINAL, sepia)["T"] == 1
+    assert run_json("compare", ORIGINAL, sepia, "--threshold", "0.000001")["T"] == 2
+    shown = run("compare", ORIGINAL, sepia)
+    assert "similar" in shown
+    assert {"score", "distance of the paper"} <= {" ".join(part.split()) for part in shown.splitlines()[0].split("  ")}
+
+
+def test_the_very_same_flat_file_is_identical_and_another_is_not(tmp_path: Path) -> None:
+    """Whose fingerprints say nothing."""
+    for name, grey in (("a.png", 90), ("b.png", 91)):
+        Image.new("L", (100, 80), grey).save(tmp_path / name)
+    assert run_json("compare", tmp_path / "a.png", tmp_path / "a.png")["T"] == 0
+    assert run_json("compare", tmp_path / "a.png", tmp_path / "b.png")["T"] > 0
+
+
+def test_compare_by_the_papers_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the algorithm called directly; other algorithms have no other rule."""
+    from copywatch.settings import settings
+
     copy = tmp_path / "copy.jpg"
     copy.write_bytes(EVERY_EDIT["sepia"].apply(photo_bytes("01.jpg")))
-    mao = algorithm_named("mao")
-    codes = [mao.decode(fingerprint_of(path.read_bytes())) for path in (ORIGINAL, copy)]
-    found = run_json("compare", ORIGINAL, copy)
-    assert found["distance"] == pytest.approx(mao.distance(*codes), abs=1e-6)
-    assert 0 < found["distance"] <= found["threshold"]
-    assert found["T"] == 1
-    assert run_json("compare", ORIGINAL, ORIGINAL)["T"] == 0
-    assert run_json("compare", ORIGINAL, OTHER)["T"] == 2
-    assert run_json("compare", ORIGINAL, copy, "--threshold", "0.000001")["T"] == 2
-    assert "similar" in run("compare", ORIGINAL, copy)
+
+    def directly(name: str) -> float:
+        algorithm = algorithm_named(name)
+        codes = [algorithm.decode(fingerprint_of(path.read_bytes(), name)) for path in (ORIGINAL, copy)]
+        return algorithm.distance(*codes)
+
+    hashed = run_json("compare", ORIGINAL, copy, "--algorithm", "dhash")
+    assert (hashed["rule"], hashed["distance"]) == ("paper", pytest.approx(directly("dhash"), abs=1e-6))
+    monkeypatch.setenv("COPYWATCH_RULE", "paper")
+    settings.cache_clear()
+    try:
+        found = run_json("compare", ORIGINAL, copy)
+        assert found["distance"] == found["plain_distance"] == pytest.approx(directly("mao"), abs=1e-6)
+        assert (found["rule"], found["view"], found["threshold"]) == ("paper", "", algorithm_named("mao").threshold)
+        assert 0 < found["distance"] <= found["threshold"]
+        assert run_json("compare", ORIGINAL, ORIGINAL)["T"] == 0
+        assert run_json("compare", ORIGINAL, OTHER)["T"] == 2
+        assert "score" not in run("compare", ORIGINAL, copy)
+    finally:
+        settings.cache_clear()
 
 
 def test_the_settings_threshold_is_for_the_settings_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +206,7 @@ def test_check_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     try:
         run("lake", "create")
         from copywatch.fingerprint import decode_within_limits
+        from copywatch.fingerprint.views import protected_views
 
         rows = []
         for name in ("01.jpg", "02.jpg"):
@@ -161,10 +215,12 @@ def test_check_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             row = dict.fromkeys(PROTECTED.columns.names)
             row |= {"protected_id": name, "owner": "1", "status": "active", "tag": max(tags, key=lambda t: tags[t])}
             row |= {"fingerprint": fingerprint_of(photo_bytes(name)), "algorithm": identity(algorithm_named("mao"))}
+            row |= {"views": protected_views(image.rgb).tobytes()}
             row |= {"tags": list(tags.items()), "registered_at": datetime.now(UTC)}
             rows.append(row)
         replace_rows(str(tmp_path / "warehouse"), PROTECTED, rows, run="r")
         found = run_json("check", ORIGINAL)
-        assert (found[0]["protected_id"], found[0]["T"], found[0]["distance"]) == ("01.jpg", 0, 0)
+        assert (found[0]["protected_id"], found[0]["T"], found[0]["plain_distance"]) == ("01.jpg", 0, 0)
+        assert (found[0]["rule"], found[0]["view"]) == ("rescored", "")
     finally:
         settings.cache_clear()

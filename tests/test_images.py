@@ -113,3 +113,13 @@ def test_any_fsspec_url_does():
     address = memory.put(b"picture", "originals")
     assert memory.get(address) == b"picture"
     assert fsspec.filesystem("memory").exists(f"/copywatch-test/{address}")
+
+
+def test_says_whether_an_image_is_kept(tmp_path: Path) -> None:
+    """Without reading it."""
+    store = ImageStore(str(tmp_path / "images"))
+    address = store.put(b"found", "evidence")
+    assert store.holds(address)
+    assert not store.holds(address.replace("evidence", "originals"))
+    with pytest.raises(CopywatchError, match="is no address"):
+        store.holds("evidence/../secret")

@@ -263,19 +263,22 @@ class SiteSpider(Spider):
         else:
             self.tally.images_asked += 1
             self._showings[binary] = showing
-            request = Request(
-                shown.address,
-                callback=self.read_image,
-                errback=self.image_failed,
-                cb_kwargs=about,
-                dont_filter=True,
-                headers={"Accept": "image/avif,image/webp,image/*,*/*;q=0.8"},
-                meta={IS_IMAGE: True, "download_maxsize": self.job.max_image_bytes},
-            )
+            request = self._image_request(shown.address, about)
             if len(self._waiting) < _MOST_WAITING:
                 self._waiting.append(request)
             else:
                 yield request
+
+    def _image_request(self, address: str, about: dict[str, Any]) -> Request:
+        return Request(
+            address,
+            callback=self.read_image,
+            errback=self.image_failed,
+            cb_kwargs=about,
+            dont_filter=True,
+            headers={"Accept": "image/avif,image/webp,image/*,*/*;q=0.8"},
+            meta={IS_IMAGE: True, "download_maxsize": self.job.max_image_bytes},
+        )
 
     def ask_for_waiting_images(self) -> None:
         """When all pages are read, go on with the images that waited for it.

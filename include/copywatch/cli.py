@@ -17,6 +17,7 @@ import typer
 
 from copywatch.errors import CopywatchError, CrawlFailed, UnusableImage
 from copywatch.logs import log_to_stderr, table
+from copywatch.rule import Rule
 from copywatch.settings import settings
 
 app = typer.Typer(
@@ -29,6 +30,8 @@ sites_app = typer.Typer(help="The sites file.", no_args_is_help=True)
 lake_app = typer.Typer(help="The Delta tables.", no_args_is_help=True)
 app.add_typer(sites_app, name="sites")
 app.add_typer(lake_app, name="lake")
+
+_ALGORITHMS = "mao, chamoso, dhash, ahash, phash or pdq"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ImageFile = Annotated[Path, typer.Argument(help="An image file.", exists=True, dir_okay=False, readable=True)]
@@ -127,7 +130,7 @@ def _landed(folder: Path, run: str) -> list[dict[str, Any]]:
 @app.command()
 def fingerprint(
     files: Annotated[list[Path], typer.Argument(help="Image files.", exists=True, dir_okay=False, readable=True)],
-    algorithm: Annotated[str, typer.Option(help="mao, dhash, ahash, phash or pdq.")] = "mao",
+    algorithm: Annotated[str, typer.Option(help=f"{_ALGORITHMS}.")] = "mao",
     as_json: AsJson = False,
 ) -> None:
     """Print the fingerprint of each file, hexadecimal; a file that gives none is told with its reason."""
@@ -158,35 +161,39 @@ def fingerprint(
 def compare(
     first: ImageFile,
     second: ImageFile,
-    algorithm: Annotated[str, typer.Option(help="mao, dhash, ahash, phash or pdq.")] = "mao",
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Th; default: as set.")] = None,
+    algorithm: Annotated[str, typer.Option(help=f"{_ALGORITHMS}.")] = "mao",
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Th; default: the one in force.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two files: their distance, 0 to 1, and the verdict T (0 identical, 1 similar, 2 different)."""
-    from copywatch.fingerprint import algorithm_named, fingerprint_of, identity
-    from copywatch.matching import verdict
+    """Compare an image with what may be a copy of it.
 
+    It prints how far they are from each other, 0 (alike) to 1, and T:
+    0 identical: alerted at once;
+    1 similar, within the threshold Th: a person decides;
+    2 different.
+    """
+    from copywatch.fingerprint import algorithm_named, identity
+    from copywatch.matching.compare import compared
+
+    config = settings()
     try:
-        chosen = algorithm_named(algorithm)
-        codes = [chosen.decode(fingerprint_of(file.read_bytes(), algorithm)) for file in (first, second)]
+        name = identity(algorithm_named(algorithm))
+        found = compared(first.read_bytes(), second.read_bytes(), config, algorithm=algorithm, threshold=threshold)
     except CopywatchError as error:
         _fail(error)
-    config = settings()
-    # The settings' threshold belongs to the settings' algorithm; another's distances are of another kind.
-    as_set = config.threshold if algorithm == config.algorithm else None
-    limit = next(one for one in (threshold, as_set, chosen.threshold) if one is not None)
-    distance = chosen.distance(*codes)
-    judged = verdict(distance, limit, config.identical_bound)
-    _print(
-        {
-            "distance": round(distance, 6),
-            "T": int(judged),
-            "verdict": judged.name.lower(),
-            "threshold": round(limit, 6),
-            "algorithm": identity(chosen),
-        },
-        as_json,
-    )
+    rescored = found.rule is Rule.RESCORED
+    # As the tables have it for programs; for people what is no distance has another name.
+    names = ("score", "distance of the paper") if rescored and not as_json else ("distance", "plain_distance")
+    row: dict[str, Any] = {
+        names[0]: round(found.distance, 6),
+        "T": int(found.verdict),
+        "verdict": found.verdict.name.lower(),
+        "threshold": round(found.threshold, 6),
+        "algorithm": name,
+    }
+    if rescored or as_json:
+        row |= {"rule": found.rule, "view": found.view, names[1]: round(found.plain_distance, 6)}
+    _print(row, as_json)
 
 
 @app.command()
@@ -195,7 +202,7 @@ def check(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many protected images to name.")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Name the protected images nearest to a file, with distance and verdict."""
+    """Name the protected images nearest to a file, with distance (by the rule in force) and verdict."""
     from copywatch.matching.check import check as nearest_protected
 
     config = settings()
@@ -212,10 +219,79 @@ def check(
             "T": int(one.verdict),
             "verdict": one.verdict.name.lower(),
             "threshold": round(one.threshold, 6),
+            "rule": one.rule,
+            "plain_distance": round(one.plain_distance, 6),
+            "view": one.view,
         }
         for one in neighbours
     ]
     _print(rows, as_json)
+
+
+@app.command()
+def evaluate(
+    protected: Annotated[Path, typer.Option(help="Folder of the originals.", exists=True, file_okay=False)],
+    detected: Annotated[
+        Path, typer.Option(help="Folder of what is searched for copies.", exists=True, file_okay=False)
+    ],
+    truth: Annotated[Path, typer.Option(help="CSV of what is true, see above.", exists=True, dir_okay=False)],
+    algorithm: Annotated[str | None, typer.Option(help=f"{_ALGORITHMS}; default: as set.")] = None,
+    rule: Annotated[Rule | None, typer.Option(help="How mao's distances are measured; default: as set.")] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Th; default: the one in force.")] = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Take Th from these photos, at --rate.")] = False,
+    rate: Annotated[
+        float, typer.Option(min=1e-12, max=0.5, help="With --calibrate: share of different pairs within Th.")
+    ] = 1e-6,
+    misses: Annotated[
+        Path | None, typer.Option(help="Write what was judged wrongly into this folder, as pictures and a table.")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="That read images; default: one a core.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure on your own photos how many copies are found, and how many other images are taken for copies.
+
+    The CSV has the columns detected, protected and edit. Names are relative
+    to their folders. An image that is no copy has an empty protected. One
+    with several right originals (the same photo twice, a collage) has several
+    rows, and any of them will do. The edit may be left out. Files of the
+    detected folder that the CSV does not name are left out.
+
+    copies: images that are copies.
+    found: of these, the nearest original is a right one, within Th.
+    certain: of these, what would be alerted without a person.
+    rank1: the nearest original is a right one, within Th or not.
+    """
+    from copywatch.evaluation.evaluate import evaluate as measured
+    from copywatch.evaluation.report import report
+    from copywatch.evaluation.sheet import claim_folder, write_misses
+
+    if calibrate and threshold is not None:
+        raise typer.BadParameter("--calibrate measures the threshold that --threshold gives: name one of them")
+    log_to_stderr()
+    config = settings()
+    try:
+        if misses:
+            claim_folder(misses, apart_from=(protected, detected))
+        found = measured(
+            protected,
+            detected,
+            truth,
+            config=config,
+            algorithm=algorithm,
+            rule=rule,
+            threshold=threshold,
+            rate=rate if calibrate else None,
+            processes=processes,
+        )
+        if misses:
+            pages = write_misses(found, misses, protected=protected, detected=detected, config=config)
+            typer.echo(f"{len(found.cases)} pairs judged wrongly, on {pages} pages: {misses}", err=True)
+    except CopywatchError as error:
+        _fail(error)
+    if as_json:
+        _print(found.as_json(), as_json)
+    else:
+        typer.echo(report(found))
 
 
 @lake_app.command("create")

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import IO, Literal, cast
@@ -82,6 +82,9 @@ class CrawlJob(BaseModel):
     max_image_bytes: int = Field(description="larger downloads are refused")
     shard_bytes: int = Field(description="a shard is closed at this size")
     uploaded_since: date | None = Field(None, description="images that pages say are older are left out")
+    only_images: list[str] | None = Field(
+        None, description="read no page, and fetch these image addresses; null: crawl"
+    )
 
 
 class CrawlStats(BaseModel):
@@ -146,6 +149,7 @@ def crawl(
     known_hashes: Iterable[str],
     settings: Settings,
     uploaded_since: date | None = None,
+    only_images: Sequence[str] | None = None,
 ) -> CrawlStats:
     """Crawl `site` into `landing/<run>/<site>/`, replacing what an earlier try of the same run left there.
 
@@ -156,6 +160,7 @@ def crawl(
         known_hashes: `url_hash` of the image addresses that are settled and are not fetched again.
         settings: time-outs, size bounds, the crawler's name.
         uploaded_since: images that their page says were uploaded before this day are left out, this time.
+        only_images: fetch these image addresses, known ones too, and read no page (`copywatch.refetch`).
 
     Raises:
         CrawlFailed: the site as a whole could not be crawled; its statistics (outcome `failed`) are written.
@@ -182,6 +187,7 @@ def crawl(
             max_image_bytes=settings.max_image_bytes,
             shard_bytes=settings.shard_bytes,
             uploaded_since=uploaded_since,
+            only_images=None if only_images is None else list(only_images),
         )
         (Path(scratch) / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
         # Whatever the child does from here on, nobody may read an earlier try's statistics as its own.

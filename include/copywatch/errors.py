@@ -43,6 +43,10 @@ class LakeError(CopywatchError):
     """A Delta table is missing or does not have the columns it should have."""
 
 
+class EvaluationError(CopywatchError):
+    """The folders or the truth file of an evaluation cannot be used; about a line, the message begins `file:line:`."""
+
+
 class AlertNotSent(CopywatchError):
     """A channel did not take an alert; it stays in the outbox and is tried again."""
 

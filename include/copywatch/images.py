@@ -56,6 +56,14 @@ class ImageStore:
         except FileNotFoundError as error:
             raise CopywatchError(f"image store: nothing is kept at {address} below {self._root}") from error
 
+    def holds(self, address: str) -> bool:
+        """Whether anything is kept at `address`.
+
+        Raises:
+            CopywatchError: it is no address of this store.
+        """
+        return bool(self._files.exists(self._path(address)))
+
     def _path(self, address: str) -> str:
         if not re.fullmatch(r"(originals|evidence)/[0-9a-f]{2}/[0-9a-f]{64}", address):
             raise CopywatchError(f"image store: {address!r} is no address of a kept image")

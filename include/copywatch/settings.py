@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from copywatch.errors import SettingsError
+from copywatch.rule import Rule
 
 PROJECT_DIR = Path(__file__).resolve().parents[2]
 ENV_PREFIX = "COPYWATCH_"
@@ -67,8 +68,16 @@ class Settings(BaseSettings):
     mail_from: str = Field("Copywatch <alerts@copywatch.invalid>", description="Sender of alerts")
 
     algorithm: str = Field("mao", description="Fingerprint that decides: mao")
+    rule: Rule = Field(
+        Rule.RESCORED,
+        description="How a distance is measured: rescored (masked blocks, PDQ, turned and cropped views) or paper",
+    )
     threshold: float | None = Field(
-        None, ge=0, le=1, description="Th of the verdict: T = 1 up to this distance; unset: the algorithm's own"
+        None,
+        ge=0,
+        le=1,
+        description="Th of the verdict: T = 1 up to this distance; unset: the one chosen on the thresholds page, else "
+        "the newest calibration's safer one, else the measured default",
     )
     identical_bound: float = Field(0.0, ge=0, le=1, description="T = 0 up to this distance; 0 is the paper's")
     tag_coverage: float = Field(

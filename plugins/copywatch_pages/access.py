@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from airflow.api_fastapi.core_api.security import DagAccessEntity, bearer_scheme, requires_access_dag
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.core_api.security import DagAccessEntity, GetUserDep, bearer_scheme, requires_access_dag
 from airflow.configuration import conf
 from fastapi import Depends, HTTPException, Request, status
 from fastapi.security import HTTPAuthorizationCredentials
@@ -19,6 +20,22 @@ may_read = requires_access_dag("GET", param_dag_id=REVIEW_DAG)
 
 may_decide = requires_access_dag("POST", DagAccessEntity.RUN, param_dag_id=REVIEW_DAG)
 """A decision makes the DAG act, so it takes the right to run it."""
+
+
+def may_configure(user: GetUserDep) -> bool:
+    """Whether a user may change what all runs go by: whoever may change Airflow's variables, a reviewer may not."""
+    return bool(get_auth_manager().is_authorized_variable(method="PUT", user=user))
+
+
+def configures(user: GetUserDep) -> None:
+    """Let only those pass who `may_configure`.
+
+    Raises:
+        HTTPException: 403.
+    """
+    if not may_configure(user):
+        raise HTTPException(status.HTTP_403_FORBIDDEN, "choosing a threshold takes the right to change variables")
+
 
 CUSTOM_HEADER = "x-copywatch"
 """No HTML form can send it, and no page of another origin without asking first (CORS), which nobody grants."""
@@ -47,7 +64,7 @@ def own_request(
         raise _refused("without a bearer token a request must say where it comes from (Sec-Fetch-Site or Origin)")
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json" and CUSTOM_HEADER not in request.headers:
-        raise _refused("send the decision as application/json, or with the header X-Copywatch")
+        raise _refused("send it as application/json, or with the header X-Copywatch")
 
 
 def _own_origins(request: Request) -> set[str]:

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from copywatch_pages import review_page, run_page
+from copywatch_pages import review_page, run_page, thresholds_page
 from copywatch_pages.access import may_read
 from copywatch_pages.rendering import page
 
@@ -87,6 +87,7 @@ def application() -> FastAPI:
     app.add_exception_handler(OperationalError, _no_ledger)
     app.include_router(review_page.router)
     app.include_router(run_page.router)
+    app.include_router(thresholds_page.router)
 
     @app.get("/")
     def start(request: Request) -> Response:

@@ -7,7 +7,11 @@ import io
 import threading
 from functools import lru_cache
 
+from fastapi import HTTPException, Request, status
+from starlette.responses import Response
+
 from copywatch.decode import decode
+from copywatch.errors import CopywatchError
 from copywatch.images import image_store
 from copywatch.settings import settings
 
@@ -46,3 +50,19 @@ def picture(address: str) -> bytes:
         out = io.BytesIO()
         image.save(out, "JPEG", quality=_QUALITY)
         return out.getvalue()
+
+
+def answer(request: Request, address: str) -> Response:
+    """The picture of the image kept at `address`, or that the browser has it still.
+
+    Raises:
+        HTTPException: 404: nothing is kept there, or it is no usable image.
+    """
+    # no-cache: kept by the browser, but shown only after we have been asked, so a log-out ends it.
+    headers = {"ETag": etag(address), "Cache-Control": "private, no-cache"}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+    try:
+        return Response(picture(address), media_type="image/jpeg", headers=headers)
+    except CopywatchError as error:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"no picture: {error}") from error

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from copywatch.alerts import wording
 from copywatch.hostile_text import plain, web_address
 
 
@@ -32,6 +33,11 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"web_address": web_address, "plain": plain, "moment": moment}
+    environment.filters |= {
+        "found_earlier": partial(wording.found_earlier, to_owner=False),
+        "measure_name": wording.measure_name,
+        "picture_missing": wording.picture_missing,
+    }
     return environment
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, status
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -19,13 +18,13 @@ from copywatch.ledger.models import Alert, AlertState, Evidence, Review, ReviewS
 from copywatch_pages import pictures
 from copywatch_pages.access import may_decide, own_request
 from copywatch_pages.rendering import page
+from copywatch_pages.small_body import small_body
 
 router = APIRouter()
 
 PAGE_PAIRS = 20
 HISTORY_ROWS = 50
 _LARGEST_ID = 2**31 - 1
-_LARGEST_BODY = 4096
 
 Id = Annotated[int, Path(ge=1, le=_LARGEST_ID)]
 AfterId = Annotated[int, Query(ge=0, le=_LARGEST_ID)]
@@ -89,41 +88,16 @@ def show_picture(request: Request, evidence_id: Id, which: Literal["protected", 
         if evidence is None:
             raise HTTPException(status.HTTP_404_NOT_FOUND, f"evidence {evidence_id}: there is none")
         address = evidence.protected_address if which == "protected" else evidence.found_address
-    # no-cache: kept by the browser, but shown only after we have been asked, so a log-out ends it.
-    headers = {"ETag": pictures.etag(address), "Cache-Control": "private, no-cache"}
-    if request.headers.get("if-none-match") == headers["ETag"]:
-        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
-    try:
-        return Response(pictures.picture(address), media_type="image/jpeg", headers=headers)
-    except CopywatchError as error:
-        raise HTTPException(status.HTTP_404_NOT_FOUND, f"no picture: {error}") from error
+    if address is None:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, "no picture: it was not to be had again")
+    return pictures.answer(request, address)
 
 
 @router.post("/review/{review_id}/decision", dependencies=[Depends(own_request), Depends(may_decide)])
 async def decide(request: Request, review_id: Id, user: GetUserDep) -> JSONResponse:
     """Take a decision, as JSON or as a form: `{"decision": "accepted" | "refused"}`."""
-    chosen = await _decision(request)
+    chosen = await small_body(request, Decision, 'a decision is {"decision": "accepted"} or {"decision": "refused"}')
     return JSONResponse(await run_in_threadpool(_write_down, review_id, ReviewState(chosen.decision), user.get_name()))
-
-
-async def _decision(request: Request) -> Decision:
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _LARGEST_BODY:
-            raise HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, "a decision is a few bytes")
-    try:
-        if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-            from urllib.parse import parse_qsl
-
-            values: Any = dict(parse_qsl(body.decode("ascii")))
-        else:
-            values = json.loads(body)
-        return Decision.model_validate(values)
-    except (ValueError, ValidationError) as error:
-        raise HTTPException(
-            status.HTTP_422_UNPROCESSABLE_CONTENT, 'a decision is {"decision": "accepted"} or {"decision": "refused"}'
-        ) from error
 
 
 def _write_down(review_id: int, state: ReviewState, by: str) -> dict[str, Any]:
@@ -194,6 +168,11 @@ def _evidence_values(evidence: Evidence) -> dict[str, Any]:
         "verdict": evidence.verdict,
         "distance": evidence.distance,
         "threshold": evidence.threshold,
+        "rule": evidence.rule,
+        "plain_distance": evidence.plain_distance,
+        "view": evidence.view,
+        "registered_later": evidence.registered_later,
+        "picture_kept": evidence.found_address is not None,
         "algorithm": evidence.algorithm,
         "protected_filename": evidence.protected_filename,
         "owner": evidence.owner.name,

@@ -42,6 +42,9 @@ _TABLE_COLUMNS: dict[str, tuple[str, ...]] = {
         "verdict",
         "distance",
         "threshold",
+        "rule",
+        "plain_distance",
+        "view",
         "state",
         "page_url",
         "image_url",
@@ -51,6 +54,18 @@ _TABLE_COLUMNS: dict[str, tuple[str, ...]] = {
     "rejected": ("site", "reason", "detail", "http_status", "size", "page_url", "image_url"),
     "detected": ("site", "tag", "page_url", "image_url", "uploader", "uploaded_at", "width", "height", "algorithm"),
     "seen": ("site", "tag", "page_url", "image_url", "uploader", "uploaded_at", "width", "height", "algorithm"),
+    "thresholds": (
+        "algorithm",
+        "rule",
+        "method",
+        "threshold",
+        "images",
+        "pairs",
+        "within",
+        "unjudged",
+        "needs_a_person",
+        "note",
+    ),
     "protected": ("owner", "tag", "protected_id", "width", "height", "algorithm", "registered_at", "status"),
 }
 """What is shown of each table; never fingerprints or bytes."""
@@ -96,7 +111,7 @@ def _table_section(name: str, run: str) -> Section:
     condition = f"FROM \"{name}\" WHERE run = '{run}'"
     chosen = ", ".join(f'"{column}"' for column in columns)
     order = ", ".join(
-        f'"{column}"' for column in ("site", "page_url", "image_url", "protected_id") if column in columns
+        f'"{column}"' for column in ("site", "page_url", "image_url", "protected_id", "method") if column in columns
     )
     try:
         query = QueryBuilder().register(name, open_table(settings().warehouse, table))
@@ -120,6 +135,8 @@ def _ledger_section(run: str) -> Section:
         "site": lambda evidence: evidence.site,
         "T": lambda evidence: evidence.verdict,
         "distance": lambda evidence: evidence.distance,
+        "rule": lambda evidence: evidence.rule,
+        "view": lambda evidence: evidence.view,
         "protected": lambda evidence: evidence.protected_filename,
         "owner": lambda evidence: evidence.owner.name or evidence.owner.email,
         "page_url": lambda evidence: evidence.page_url,

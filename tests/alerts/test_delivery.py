@@ -53,6 +53,12 @@ def test_sends_what_waits_and_says_what(send: Any, plant: Plant, mail_server: Ma
         assert all(alert.sent_at is not None for alert in opened.scalars(select(Alert)))
 
 
+def test_an_alert_without_the_found_picture_goes_out(send: Any, plant: Plant, mail_server: MailServer):
+    plant(1, found_address=None, registered_later=True)
+    assert [one.image_url for one in send()] == ["http://lumen.example/1.jpg"]
+    assert outbox() == [("sent", 1)]
+
+
 def test_a_retry_sends_nothing_again(send: Any, plant: Plant, mail_server: MailServer):
     plant(1)
     send()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -103,6 +104,60 @@ def test_the_very_same_file_says_so(mail: Mail):
     address = image_store().put(picture_of(0), "evidence")
     made = mail(verdict=0, distance=0.0, found_sha256=address[-64:], found_address=address)
     assert "the very same file" in body(made, "plain")
+
+
+RESCORED = {"rule": "rescored", "distance": 0.1432, "threshold": 0.2275, "plain_distance": 0.0403, "view": "mirrored"}
+
+
+@pytest.mark.parametrize("kind", ["plain", "html"])
+def test_a_score_is_called_so_and_what_was_done_is_said(mail: Mail, kind: str):
+    made = mail(**RESCORED)
+    text = body(made, kind) if kind == "plain" else Shown(body(made, kind)).text
+    said = " ".join(text.split())
+    # The score is no share of the fingerprint; the paper's distance is.
+    assert "96.0% of the fingerprint agrees" in said
+    assert "T = 1, score 0.1432, Th 0.2275, SRPITP's distance 0.0403, mao/1" in said
+    assert re.search(r"Done to it\s*mirrored", said)
+    assert "Done to it" not in body(mail(number=2), kind)
+    assert "T = 1, distance 0.2153, Th 0.4700, mao/1" in " ".join(body(mail(number=3), kind).split())
+
+
+def test_a_mirrored_copy_with_an_identical_fingerprint_is_a_changed_one(mail: Mail):
+    made = mail(**{**RESCORED, "verdict": 0, "distance": 0.05, "plain_distance": 0.0})
+    assert str(made["Subject"]).startswith("A changed copy of")
+    assert "identical fingerprint" in body(made, "plain")
+
+
+def test_certain_by_a_raised_bound_is_not_called_identical(mail: Mail):
+    said = body(mail(verdict=0, distance=0.02), "plain")
+    assert "98.0% of the fingerprint agrees" in said
+    assert "identical" not in said
+
+
+def test_a_score_alone_is_no_share_of_anything(mail: Mail):
+    said = body(mail(**(RESCORED | {"plain_distance": None})), "plain")
+    assert "score 0.1432, where 0 is the same picture" in said
+    assert "agrees" not in said
+
+
+@pytest.mark.parametrize("kind", ["plain", "html"])
+def test_an_old_sighting_says_why_it_comes_now(mail: Mail, kind: str):
+    sentence = "Found on 2026-11-20, before you registered this image; matched when it was registered."
+    assert sentence in " ".join(body(mail(registered_later=True), kind).split())
+    assert "before you registered" not in body(mail(number=2), kind)
+
+
+def test_a_picture_that_is_not_to_be_had_is_not_shown_and_not_said_to_be_kept(mail: Mail):
+    looked = datetime(2026, 12, 24, 23, 0, tzinfo=UTC)
+    made = mail(found_address=None, registered_later=True, created_at=looked)
+    pictures = [part for part in made.walk() if part.get_content_type() == "image/jpeg"]
+    assert [part["Content-ID"] for part in pictures] == ["<protected>"]
+    assert "cid:found" not in Shown(body(made, "html")).sources
+    for kind in ("plain", "html"):
+        said = " ".join(body(made, kind).split())
+        assert "no longer to be had at its address when we looked again on 2026-12-24" in said
+        assert "bytes are kept" not in said
+        assert "bytes are kept" in body(mail(number=2 if kind == "plain" else 3), kind)
 
 
 def test_leads_to_the_portal_and_nowhere_else(mail: Mail, config: Settings):

@@ -15,7 +15,8 @@ FILES = sorted(DAGS.glob("*.py"))
 NAMES = sorted(path.stem for path in FILES)
 CRAWL_AND_SPARK = {
     ("watch_sites", "crawl"): "crawl", ("watch_sites", "fingerprint"): "spark", ("watch_sites", "match"): "spark",
-    ("protect_images", "fingerprint"): "spark",
+    ("protect_images", "fingerprint"): "spark", ("protect_images", "match_seen"): "spark",
+    ("calibrate_threshold", "measure"): "spark",
 }  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def bag() -> Any:
 def test_every_file_is_imported_and_holds_the_dag_of_its_name(bag: Any):
     assert bag.import_errors == {}
     assert sorted(bag.dags) == NAMES
-    assert {"protect_images", "watch_sites", "review_matches", "maintain_lake"} <= set(NAMES)
+    assert {"protect_images", "watch_sites", "review_matches", "maintain_lake", "calibrate_threshold"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -77,7 +78,7 @@ class TestEach:
 
 
 def test_runs_that_would_get_into_each_others_way_wait(bag: Any):
-    for name in ("watch_sites", "review_matches", "maintain_lake"):
+    for name in ("protect_images", "watch_sites", "review_matches", "maintain_lake", "calibrate_threshold"):
         assert bag.dags[name].max_active_runs == 1, name
 
 
@@ -168,13 +169,81 @@ def test_protect_images_asks_for_the_owner_and_the_folder(bag: Any):
         params.get_param("protected_until").resolve("tomorrow")
 
 
+def test_protect_images_looks_back_before_it_confirms(bag: Any):
+    dag = bag.dags["protect_images"]
+    for before, after in pairwise(["receive", "fingerprint", "match_seen", "record", "confirm"]):
+        assert dag.get_task(after).upstream_task_ids == {before}
+    assert dag.get_task("send_alerts").upstream_task_ids == {"record"}
+    assert dag.get_task("match_seen").application_args == ["--run", "{{ run_id }}"]
+
+
+class TestCalibrateThreshold:
+    def test_measures_then_reports(self, bag: Any):
+        dag = bag.dags["calibrate_threshold"]
+        assert set(dag.task_ids) == {"measure", "report"}
+        assert dag.get_task("report").upstream_task_ids == {"measure"}
+        # Only people start it.
+        assert not dag.timetable.can_be_scheduled
+
+    def test_its_form(self, bag: Any):
+        params = bag.dags["calibrate_threshold"].params
+        assert params.dump() == {"images": 2000, "rate": 1e-6, "algorithm": "mao", "rule": "as set"}
+        params.validate()
+        for name in params:
+            field = params.get_param(name)
+            assert field.schema["title"], name
+            assert field.description, name
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("images", 49), ("images", 10_001), ("images", 100.5), ("images", "many"), ("rate", 0), ("rate", 0.2),
+         ("rate", -1e-6), ("rate", None), ("algorithm", "md5"), ("rule", "other"), ("rule", None)],
+    )  # fmt: skip
+    def test_its_form_refuses(self, bag: Any, name: str, value: object):
+        from airflow.sdk.exceptions import ParamValidationError
+
+        with pytest.raises(ParamValidationError):
+            bag.dags["calibrate_threshold"].params.get_param(name).resolve(value)
+
+    def test_its_bounds_are_the_jobs(self, bag: Any):
+        from copywatch.fingerprint.registry import ALGORITHMS
+        from copywatch.matching.calibration import FEWEST_IMAGES
+        from spark_jobs.calibrate_threshold import MOST_IMAGES
+        from spark_jobs.fingerprint_images import OTHER_FINGERPRINTS
+
+        params = bag.dags["calibrate_threshold"].params
+        images = params.get_param("images").schema
+        assert (images["minimum"], images["maximum"]) == (FEWEST_IMAGES, MOST_IMAGES)
+        algorithms = params.get_param("algorithm").schema["enum"]
+        assert algorithms == ["mao", *OTHER_FINGERPRINTS]
+        assert set(algorithms) <= set(ALGORITHMS)
+
+    @pytest.mark.parametrize(
+        ("given", "understood"),
+        [({}, (2000, 1e-6, "mao", None)),
+         ({"images": 50, "rate": 0.001, "algorithm": "dhash", "rule": "paper"}, (50, 0.001, "dhash", "paper"))],
+    )  # fmt: skip
+    def test_the_form_arrives_at_the_job(self, bag: Any, given: dict[str, Any], understood: tuple[Any, ...]):
+        from jinja2 import Template
+
+        from spark_jobs.calibrate_threshold import arguments_of
+
+        dag = bag.dags["calibrate_threshold"]
+        params = dag.params.dump() | given
+        rendered = [Template(one).render(params=params, run_id="r") for one in dag.get_task("measure").application_args]
+        found = arguments_of(rendered, "mao")
+        assert (found.images, found.rate, found.algorithm, found.rule) == understood
+        assert found.run == "r"
+
+
 def test_assets_join_the_dags(bag: Any):
     def outlets(name: str) -> set[str]:
         return {asset.name for task in bag.dags[name].tasks for asset in task.outlets}
 
-    assert outlets("protect_images") == {"protected"}
+    assert outlets("protect_images") == {"protected", "seen", "detected", "matches"}
     assert outlets("watch_sites") == {"detected", "rejected", "crawl_stats", "seen", "matches"}
     assert outlets("review_matches") == {"matches"}
+    assert outlets("calibrate_threshold") == {"thresholds"}
     condition = bag.dags["review_matches"].timetable.asset_condition
     assert [asset.name for asset in condition.objects] == ["matches"]
 

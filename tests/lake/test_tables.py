@@ -11,8 +11,10 @@ import duckdb
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
 
 from copywatch.errors import LakeError
+from copywatch.lake import tables
 from copywatch.lake.schemas import CRAWL_STATS, MATCHES, PROTECTED, SEEN, TABLES
 from copywatch.lake.tables import (
     create_tables,
@@ -93,6 +95,82 @@ class TestCreate:
             table_url(warehouse, MATCHES), pa.Table.from_pylist([match_row(1)], schema=MATCHES.columns), mode="append"
         )
         assert read_table(warehouse, MATCHES).to_pylist() == [match_row(1)]
+
+
+class TestOlderTables:
+    """Tables of an earlier version, which lack columns."""
+
+    LATER = frozenset(["mask", "views", "group_id", "rule", "plain_distance", "view", "histogram", "closest", "plot"])
+
+    @pytest.fixture
+    def older(self, tmp_path: Path) -> str:
+        warehouse = str(tmp_path / "older")
+        for table in TABLES.values():
+            fields = [field for field in table.columns if field.name not in self.LATER]
+            partitions = list(table.partition_by) or None
+            DeltaTable.create(table_url(warehouse, table), schema=pa.schema(fields), partition_by=partitions)
+        known = [name for name in MATCHES.columns.names if name not in self.LATER]
+        row = {name: match_row(1)[name] for name in known}
+        schema = pa.schema([MATCHES.columns.field(name) for name in known])
+        write_deltalake(table_url(warehouse, MATCHES), pa.Table.from_pylist([row], schema=schema), mode="append")
+        return warehouse
+
+    def test_get_the_columns_they_lack_and_keep_their_rows(self, older: str):
+        create_tables(older)
+        assert read_table(older, MATCHES).to_pylist() == [match_row(1)]
+        for table in TABLES.values():
+            fields = {field.name: field for field in open_table(older, table).schema().fields}
+            assert set(fields) == set(table.columns.names), table.name
+            assert read_table(older, table).schema.equals(table.columns)
+        assert "231 bytes" in {f.name: f for f in open_table(older, SEEN).schema().fields}["views"].metadata["comment"]
+
+    def test_a_second_time_changes_nothing(self, older: str):
+        create_tables(older)
+        before = {name: open_table(older, table).version() for name, table in TABLES.items()}
+        create_tables(older)
+        assert {name: open_table(older, table).version() for name, table in TABLES.items()} == before
+
+    def test_take_rows_of_both_versions(self, older: str):
+        create_tables(older)
+        row = match_row(2, rule="rescored", view="mirrored", plain_distance=0.5)
+        write_deltalake(table_url(older, MATCHES), pa.Table.from_pylist([row], schema=MATCHES.columns), mode="append")
+        found = read_table(older, MATCHES).to_pylist()
+        assert sorted(found, key=lambda one: one["sighting_id"]) == [match_row(1), row]
+
+    def test_two_that_begin_at_once(self, older: str, monkeypatch: pytest.MonkeyPatch):
+        """Another task adds the columns after this one saw that they lack."""
+        missing = tables._missing
+        looked: list[str] = []
+
+        def slow(opened: DeltaTable, planned: Any) -> Any:
+            found = missing(opened, planned)
+            if not looked:
+                looked.append(opened.table_uri)
+                create_tables(older)
+            return found
+
+        monkeypatch.setattr(tables, "_missing", slow)
+        create_tables(older)
+        assert len(looked) == 1
+        assert set(read_table(older, PROTECTED).column_names) == set(PROTECTED.columns.names)
+
+    def test_an_error_that_is_no_race_is_raised(self, older: str, monkeypatch: pytest.MonkeyPatch):
+        def fails(*_: Any) -> None:
+            raise DeltaError("the disk is full")
+
+        monkeypatch.setattr("deltalake.table.TableAlterer.add_columns", fails)
+        with pytest.raises(DeltaError, match="disk is full"):
+            create_tables(older)
+
+    @pytest.mark.integration
+    def test_spark_writes_them(self, older: str, spark):
+        from copywatch.lake import delta
+
+        create_tables(older)
+        row = dict.fromkeys(SEEN.columns.names) | {"sighting_id": "s", "tag": "animal", "run": "r", "views": b"v"}
+        for _ in range(2):
+            delta.replace_run(spark.createDataFrame([row], delta.spark_schema(SEEN)), older, SEEN, "r")
+        assert read_table(older, SEEN).to_pylist() == [row]
 
 
 class TestRead:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -98,6 +99,57 @@ def test_bytes_kept_before_are_found_without_the_landing(
     record(match(1, protected_ids[0], sha256=address[-64:]))
     with session() as opened:
         assert opened.scalars(select(Evidence)).one().found_address == address
+
+
+def test_the_evidence_says_how_it_was_measured_and_what_was_done(
+    protected_ids: list[str], match: Match, record: Record
+):
+    rescored = {"rule": "rescored", "distance": 0.1, "threshold": 0.2275, "plain_distance": 0.3, "view": "mirrored"}
+    record(
+        match(1, protected_ids[0], **rescored),
+        match(2, protected_ids[0]),
+        match(3, protected_ids[0], rule=None, plain_distance=None, view=None),
+    )
+    with session() as opened:
+        first, *before = opened.scalars(select(Evidence).order_by(Evidence.sighting_id))
+        assert {name: getattr(first, name) for name in rescored} == rescored
+        # Rows of before there was a second rule.
+        assert [(one.rule, one.plain_distance, one.view) for one in before] == [("paper", None, None)] * 2
+
+
+def test_a_picture_that_nobody_has_is_evidence_all_the_same(
+    protected_ids: list[str], match: Match, record: Record, store: ImageStore
+):
+    data = b"the found picture"
+    sha256 = hashlib.sha256(data).hexdigest()
+    rows = [match(1, protected_ids[0], verdict=0, sha256=sha256), match(2, protected_ids[1], sha256=sha256)]
+    assert record(*rows) == Recorded(evidence=2, alerts=1, reviews=1)
+    with session() as opened:
+        assert {one.found_address for one in opened.scalars(select(Evidence))} == {None}
+    # A retry, or a later sighting of the same file, brings the bytes: then all that show it have their picture.
+    assert record(rows[0], data={sha256: data}) == Recorded(0, 0, 0)
+    assert record(match(3, protected_ids[0], sha256="0" * 64)).evidence == 1
+    with session() as opened:
+        first, second, other = opened.scalars(select(Evidence).order_by(Evidence.sighting_id))
+        assert first.found_address == second.found_address
+        assert store.get(str(first.found_address)) == data
+        assert other.found_address is None
+
+
+def test_what_was_crawled_before_the_registration_is_known_as_that(
+    protected_ids: list[str], match: Match, record: Record
+):
+    with session() as opened:
+        submitted = opened.scalars(select(Application.submitted_at)).first()
+    assert submitted is not None
+    second = timedelta(seconds=1)
+    record(
+        match(1, protected_ids[0], crawled_at=submitted - second),
+        match(2, protected_ids[0], crawled_at=submitted + second),
+    )
+    with session() as opened:
+        rows = opened.scalars(select(Evidence).order_by(Evidence.sighting_id))
+        assert [one.registered_later for one in rows] == [True, False]
 
 
 def test_a_match_of_an_unknown_image_does_not_stop_the_others(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+from datetime import UTC, datetime
 
 import pytest
+from parsel import Selector
 from PIL import Image
 
 BROWSER = {"Sec-Fetch-Site": "same-origin", "Origin": "http://testserver"}
@@ -48,6 +50,43 @@ class TestPage:
         ):
             assert text in html
         assert f'data-review="{review}"' in html
+
+    def test_a_score_is_called_so_and_what_was_done_is_said(self, plant, client_of):
+        review = plant(rule="rescored", distance=0.1, threshold=0.2275, plain_distance=0.3333, view="mirrored")
+        plant(2)
+        viewer = client_of("VIEWER")
+        pairs = Selector(viewer.get("/copywatch/review").text).css("article.pair")
+        scored, plain = pairs.css(".head")
+        assert "score 0.1000 of Th 0.2275 distance 0.3333" in " ".join(" ".join(scored.css("::text").getall()).split())
+        assert pairs[0].css("figcaption .view::text").get() == "mirrored"
+        assert pairs[0].css("img.found::attr(data-view)").get() == "mirrored"
+        assert "distance 0.2100 of Th 0.4000" in " ".join(" ".join(plain.css("::text").getall()).split())
+        assert not pairs[1].css(".view")
+        decide(client_of("USER"), review)
+        assert "mirrored" in viewer.get("/copywatch/review/decided").text
+        assert "mirrored" in viewer.get("/copywatch/runs/run-1").text
+        first, second = viewer.get("/copywatch/api/reviews").json()["reviews"]
+        assert (first["rule"], first["plain_distance"], first["view"]) == ("rescored", 0.3333, "mirrored")
+        assert (second["rule"], second["plain_distance"], second["view"]) == ("paper", None, None)
+        assert (second["registered_later"], second["picture_kept"]) == (False, True)
+
+    def test_an_old_sighting_without_its_picture_is_explained(self, plant, client_of):
+        looked = datetime(2026, 12, 24, 23, 0, tzinfo=UTC)
+        review = plant(registered_later=True, found_address=None, created_at=looked)
+        viewer = client_of("VIEWER")
+        pair = Selector(viewer.get("/copywatch/review").text).css("article.pair")
+        told = " ".join(" ".join(pair.css("::text").getall()).split())
+        assert "Found on 2026-11-20, before this image was registered; matched when it was registered." in told
+        assert "no longer to be had at its address when we looked again on 2026-12-24" in told
+        assert pair.css("img::attr(src)").getall() == ["/copywatch/evidence/1/protected.jpg"]
+        assert not pair.css("[data-mode=overlay]"), "there is nothing to lay over the other picture"
+        assert viewer.get("/copywatch/evidence/1/found.jpg").status_code == 404
+        assert viewer.get("/copywatch/evidence/1/protected.jpg").status_code == 200
+        assert decide(client_of("USER"), review).status_code == 200
+        decided = Selector(viewer.get("/copywatch/review/decided").text)
+        assert decided.css("img::attr(src)").getall() == ["/copywatch/evidence/1/protected.jpg"]
+        (row,) = viewer.get("/copywatch/api/reviews").json()["reviews"]
+        assert (row["registered_later"], row["picture_kept"]) == (True, False)
 
     def test_every_answer_is_hardened(self, plant, client_of):
         plant()
@@ -179,6 +218,7 @@ class TestAccess:
 
         plant()
         fill = {"evidence_id": "1", "review_id": "1", "which": "found", "run:path": "x"}
+        fill |= {"run": "x", "place": "0", "side": "one"}
         tried = set()
         for route in application().routes:
             path = re.sub(r"{([^}]+)}", lambda name: fill[name[1]], route.path)

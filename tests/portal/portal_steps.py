@@ -56,8 +56,10 @@ def protected_row(
     data: bytes, number: int, *, owner: str = "1", tag: str = "scenery", **changed: Any
 ) -> dict[str, Any]:
     """A row of the `protected` table for an image file."""
-    from copywatch.fingerprint import algorithm_named, fingerprint_of, identity
+    from copywatch.fingerprint import algorithm_named, decode_within_limits, fingerprint_of, identity
+    from copywatch.fingerprint.views import protected_views
 
+    views = protected_views(decode_within_limits(data).rgb)
     mao = algorithm_named("mao")
     return {
         "protected_id": f"{number:032x}",
@@ -66,6 +68,8 @@ def protected_row(
         "storage_address": f"originals/{number}",
         "sha256": hashlib.sha256(data).hexdigest(),
         "fingerprint": fingerprint_of(data),
+        "mask": views[0]["mask"].tobytes(),
+        "views": views.tobytes(),
         "algorithm": identity(mao),
         "tag": tag,
         "tags": [(tag, 1.0)],

@@ -18,10 +18,11 @@ from typing import Any
 import httpx
 import pytest
 from parsel import Selector
-from PIL import Image
+from PIL import Image, ImageOps
 from starlette.testclient import TestClient
 
 from copywatch.lake.identity import protected_id
+from copywatch.matching.score import RESCORED_THRESHOLD
 from copywatch.portal import check_pages
 from tests.portal.portal_steps import TOKEN, form_token, picture, protected_row, write_protected
 
@@ -57,11 +58,35 @@ def test_the_nearest_protected_images_as_json(program: TestClient, config: Any) 
             "verdict": "identical",
             "tag": "scenery",
             "threshold": told["threshold"],
+            "rule": "rescored",
+            "plain_distance": 0.0,
+            "view": "",
         }
+        assert (told["rule"], told["threshold"]) == ("rescored", RESCORED_THRESHOLD)
         distances = [one["distance"] for one in told["results"]]
         assert distances == sorted(distances)
         assert told["results"][-1]["T"] == 2
         assert "set-cookie" not in answer.headers
+
+
+def test_programs_and_owners_are_told_what_was_done(
+    program: TestClient, signed_in: SignedInBrowser, config: Any
+) -> None:
+    write_protected(config.warehouse, [protected_row(picture(number), number) for number in (1, 2)])
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(picture(1))) as original:
+        ImageOps.mirror(original).save(out, "PNG")
+    copy, other = program.post("/api/check", content=out.getvalue()).json()["results"]
+    assert (copy["id"], copy["view"], copy["T"] < 2) == (f"{1:032x}", "mirrored", True)
+    assert copy["similarity"] == 1 - copy["plain_distance"]
+    assert (other["view"], other["T"]) == ("", 2)
+    client, _ = signed_in()
+    token = form_token(client.get("/check").text)
+    answer = client.post("/check", data={"form_token": token}, files={"image": ("x.png", out.getvalue())})
+    told = " ".join(" ".join(Selector(answer.text).css(".nearest li *::text").getall()).split())
+    assert "Done to it: mirrored" in told
+    assert f"score {copy['distance']:.4f} of Th {RESCORED_THRESHOLD:.4f}" in told
+    assert f"SRPITP's distance {copy['plain_distance']:.4f}" in told
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,38 @@ def test_an_alert_says_all(signed_in: SignedInBrowser, plant_alert: Plant) -> No
         assert {link.attrib["rel"] for link in links} == {"noopener noreferrer nofollow"}
         pictures = page.css("article img::attr(src)").getall()
         assert pictures == [f"/alerts/{alert}/protected.jpg", f"/alerts/{alert}/found.jpg"]
-    assert facts["Measured"] == "T = 1, distance 0.1250, threshold 0.2500, mao/1"
+        assert "Done to it" not in facts
+        assert "before you registered" not in page.css("article").get("")
+    assert facts["Measured"] == "T = 1, distance 0.1250, Th 0.2500, mao/1"
+
+
+def test_an_alert_by_score_says_what_was_done(signed_in: SignedInBrowser, plant_alert: Plant) -> None:
+    client, owner = signed_in()
+    rescored = {"rule": "rescored", "distance": 0.2, "plain_distance": 0.05, "threshold": 0.2275, "view": "mirrored"}
+    alert = plant_alert(owner, 7, verdict=1, **rescored)
+    for path in ("/", "/alerts", f"/alerts/{alert}"):
+        page = Selector(client.get(path).text)
+        facts = {part.css("dt::text").get(): "".join(part.css("dd ::text").getall()) for part in page.css("dl div")}
+        assert facts["How sure"] == "95.0% of the fingerprint agrees"
+        assert facts["Done to it"] == "mirrored"
+        assert page.css("article h1, article h2").xpath("string()").get() == "A changed copy on photo-community"
+    assert facts["Measured"] == "T = 1, score 0.2000, Th 0.2275, SRPITP's distance 0.0500, mao/1"
+
+
+def test_an_old_sighting_without_its_picture_is_explained(signed_in: SignedInBrowser, plant_alert: Plant) -> None:
+    client, owner = signed_in()
+    looked = datetime(2026, 12, 24, 23, 0, tzinfo=UTC)
+    alert = plant_alert(owner, 7, registered_later=True, found_address=None, created_at=looked)
+    for path in ("/", "/alerts", f"/alerts/{alert}"):
+        page = Selector(client.get(path).text)
+        card = " ".join(" ".join(page.css("article ::text").getall()).split())
+        assert "Found on 2026-11-20, before you registered this image; matched when it was registered." in card
+        assert "The picture was no longer to be had at its address when we looked again on 2026-12-24." in card
+        assert page.css("article img::attr(src)").getall() == [f"/alerts/{alert}/protected.jpg"]
+    assert "The found file is kept" not in client.get(f"/alerts/{alert}").text
+    assert "The found file is kept" in client.get(f"/alerts/{plant_alert(owner, 8)}").text
+    assert client.get(f"/alerts/{alert}/found.jpg").status_code == 404
+    assert client.get(f"/alerts/{alert}/protected.jpg").status_code == 200
 
 
 @pytest.mark.parametrize(("state", "told"), [("pending", "on its way"), ("failed", "could not be delivered")])

@@ -18,6 +18,7 @@ from copywatch.fingerprint.rows import Extraction
 from copywatch.lake import delta, landing
 from copywatch.lake.identity import protected_id, sighting_id
 from copywatch.lake.schemas import CRAWL_STATS, DETECTED, PROTECTED, REJECTED
+from copywatch.matching.score import RESCORED_THRESHOLD
 from copywatch.settings import Settings
 from copywatch.tagging.tagger import Tagger
 from spark_jobs import fingerprint_images
@@ -36,7 +37,9 @@ def crawled(spark: SparkSession, config: Settings, extraction: Extraction) -> Wo
 
 @pytest.fixture
 def taken_in(spark: SparkSession, config: Settings, extraction: Extraction) -> Work:
-    return lambda run="intake-1": fingerprint_images.fingerprint_intake(spark, run, extraction, config)
+    return lambda run="intake-1": fingerprint_images.fingerprint_intake(
+        spark, run, extraction, RESCORED_THRESHOLD, config
+    )
 
 
 def name_of(row: dict[str, Any]) -> str:
@@ -220,7 +223,7 @@ class TestIntake:
         more = Extraction(
             extraction.algorithm, extraction.max_pixels, extraction.max_bytes, extraction.models, ("dhash", "pdq")
         )
-        fingerprint_images.fingerprint_intake(spark, "intake-1", more, config)
+        fingerprint_images.fingerprint_intake(spark, "intake-1", more, RESCORED_THRESHOLD, config)
         others = dict(rows(PROTECTED)[0]["other_fingerprints"])
         assert {name.split("/")[0]: len(code) for name, code in others.items()} == {"dhash": 8, "pdq": 32}
         image = Image.open(__import__("io").BytesIO(photos("03"))).convert("RGB")
@@ -247,7 +250,7 @@ def test_a_whole_copy_is_found_where_it_was_put(
     copies = {f"{edit.name}.jpg": edit.apply(photos("08")) for edit in COPIES}
     land("run-1", "a", copies | {"other.jpg": photos("01"), "another.jpg": photos("02")})
     crawled()
-    match_run(spark, "run-1", "mao", Mao.threshold, config)
+    match_run(spark, "run-1", "mao", RESCORED_THRESHOLD, config)
     found = {name_of(row): (row["protected_id"], row["verdict"]) for row in rows(MATCHES)}
     right = protected_id("1", hashlib.sha256(photos("08")).hexdigest())
     same = {f"{name}.jpg" for name in ("renamed", "byte-identical", "hot-linked")}

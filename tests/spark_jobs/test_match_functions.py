@@ -1,4 +1,4 @@
-"""The matching transforms against a plain double loop of SRPITP's Algorithm 2."""
+"""The matching transforms under the paper's rule, against a plain double loop of SRPITP's Algorithm 2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from pyspark.sql import SparkSession
 
 from copywatch.lake import delta
 from copywatch.lake.schemas import DETECTED, MATCHES, PROTECTED
-from spark_jobs import match_images
+from copywatch.matching.pairs import Terms
+from copywatch.rule import Rule
+from spark_jobs import comparing, match_images
 
 pytestmark = pytest.mark.integration
 
@@ -106,14 +108,16 @@ def by_spark(
         ],
         delta.spark_schema(PROTECTED),
     )  # fmt: skip
-    comparable = match_images.in_force(protected, "mao/1", NOW)
-    pairs = match_images.nearest_in_tags(match_images.looked_up(detected, tau), comparable, "mao", shards)
-    judged = match_images.judged(match_images.nearest(pairs), threshold, bound)
-    rows = match_images.matches(detected, comparable, judged, threshold, NOW).collect()
+    terms = Terms("mao", Rule.PAPER, threshold, threshold, bound)
+    comparable = comparing.compared(comparing.in_force(protected, "mao/1", NOW))
+    queries = comparing.looked_up(detected, tau)
+    pairs = comparing.pairs_in_tags(queries, comparable, terms, Rule.PAPER, dict.fromkeys(TAGS, shards))
+    rows = comparing.matches(detected, comparing.nearest(pairs), NOW).collect()
     assert len({row["sighting_id"] for row in rows}) == len(rows)
     for row in rows:
         assert row["state"] == ("certain" if row["verdict"] == 0 else "doubtful")
         assert (row["owner"], row["threshold"], row["decided_by"]) == ("7", threshold, None)
+        assert (row["rule"], row["plain_distance"], row["view"]) == ("paper", row["distance"], None)
     return {row["sighting_id"]: (row["protected_id"], row["distance"], row["verdict"]) for row in rows}
 
 

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from copywatch.fingerprint import Mao
 from copywatch.lake import delta
 from copywatch.lake.schemas import DETECTED, MATCHES, PROTECTED, SEEN
 from copywatch.lake.tables import mirror_decisions
+from copywatch.matching.score import PDQ_SHARE, RESCORED_THRESHOLD
+from copywatch.rule import Rule
 from copywatch.settings import Settings
 from spark_jobs import match_images
 from tests.spark_jobs.death import Death
@@ -36,9 +39,17 @@ def world(put_rows: Callable[..., None]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def match(spark: SparkSession, config: Settings) -> Callable[..., list[dict[str, object]]]:
-    def run(name: str = "run-1", threshold: float = 0.47) -> list[dict[str, object]]:
-        return match_images.match_run(spark, name, "mao", threshold, config)
+def rule() -> Rule:
+    return Rule.RESCORED
+
+
+@pytest.fixture
+def match(spark: SparkSession, config: Settings, rule: Rule) -> Callable[..., list[dict[str, object]]]:
+    ruled = config.model_copy(update={"rule": rule})
+    usual = RESCORED_THRESHOLD if rule is Rule.RESCORED else Mao.threshold
+
+    def run(name: str = "run-1", threshold: float = usual) -> list[dict[str, object]]:
+        return match_images.match_run(spark, name, "mao", threshold, ruled)
 
     return run
 
@@ -58,7 +69,7 @@ def check(rows: Rows, world: list[dict[str, Any]]) -> None:
     assert numbers(rows(DETECTED, "run-0")) == [7]
     assert numbers(rows(SEEN, "run-0")) == [8]
     found = {
-        int(row["protected_id"], 16): (row["verdict"], row["state"], round(row["distance"] * 720))
+        int(row["protected_id"], 16): (row["verdict"], row["state"], round(row["plain_distance"] * 720))
         for row in rows(MATCHES)
     }
     assert found == {0: (0, "certain", 0), 1: (1, "doubtful", 100), 3: (0, "certain", 0), 4: (1, "doubtful", 100)}
@@ -67,8 +78,12 @@ def check(rows: Rows, world: list[dict[str, Any]]) -> None:
         assert row["image_url"] == f"http://lumen/{int(row['protected_id'], 16)}.jpg"
 
 
-def test_again_leaves_the_same(match: Any, rows: Rows, world: list[dict[str, Any]]):
+@pytest.mark.parametrize("rule", list(Rule))
+def test_again_leaves_the_same(match: Any, rows: Rows, world: list[dict[str, Any]], rule: Rule):
     first = match()
+    similar = SIMILAR / 720 if rule is Rule.PAPER else (1 - PDQ_SHARE) * SIMILAR / 720
+    assert {(row["rule"], row["view"]) for row in rows(MATCHES)} == {(rule.value, None)}
+    assert sorted(row["distance"] for row in rows(MATCHES)) == pytest.approx([0, 0, similar, similar])
     assert [(row["T"], row["sightings"]) for row in first] == [(0, 2), (1, 2), (2, 2)]
     check(rows, world)
     assert match() == first

@@ -12,10 +12,10 @@ from email.utils import format_datetime, parseaddr
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from copywatch.alerts.wording import certainty, found_earlier, measured, picture_missing, title
 from copywatch.decode import decode
 from copywatch.images import ImageStore
 from copywatch.ledger.models import Application, ApplicationState, Evidence, Owner
-from copywatch.matching.verdict import Verdict
 from copywatch.settings import Settings
 
 _THUMBNAIL_PIXELS = 480
@@ -47,16 +47,6 @@ def thumbnail(data: bytes, config: Settings) -> bytes:
     return out.getvalue()
 
 
-def certainty(evidence: Evidence) -> str:
-    """How sure the match is, in words."""
-    if evidence.protected_address.endswith(evidence.found_sha256):
-        return "the very same file"
-    if evidence.verdict == Verdict.IDENTICAL:
-        return "identical fingerprint"
-    reviewed = ", confirmed by a person" if evidence.review and evidence.review.decided_by else ""
-    return f"{1 - evidence.distance:.1%} of the fingerprint agrees{reviewed}"
-
-
 def _mail(config: Settings, owner: Owner, subject: str, message_id: str) -> EmailMessage:
     message = EmailMessage()
     name, address = parseaddr(config.mail_from)
@@ -74,21 +64,29 @@ def _header(text: str) -> str:
 
 
 def alert_mail(evidence: Evidence, store: ImageStore, config: Settings) -> EmailMessage:
-    """The mail for one alert; its parts: text, HTML, both pictures inline."""
-    verb = "A copy" if evidence.verdict == Verdict.IDENTICAL else "A changed copy"
+    """The mail for one alert; its parts: text, HTML, both pictures inline (one, where the other could not be kept)."""
     message = _mail(
         config,
         evidence.owner,
-        f"{verb} of {evidence.protected_filename or 'your image'} was found on {evidence.site}",
+        f"{title(evidence)} of {evidence.protected_filename or 'your image'} was found on {evidence.site}",
         f"alert-{evidence.sighting_id}-{evidence.protected_id}",
     )
     message["Date"] = format_datetime(evidence.created_at)
     portal = f"{config.portal_url.rstrip('/')}/alerts/{evidence.alert.id}" if evidence.alert else None
-    values = {"evidence": evidence, "certainty": certainty(evidence), "portal": portal}
+    values = {
+        "evidence": evidence,
+        "certainty": certainty(evidence),
+        "measured": measured(evidence),
+        "found_earlier": found_earlier(evidence),
+        "missing": picture_missing(evidence),
+        "portal": portal,
+    }
     message.set_content(_templates.get_template("alert.txt").render(values))
     message.add_alternative(_templates.get_template("alert.html").render(values), subtype="html")
     html = message.get_payload()[1]  # type: ignore[index]
     for name, address in (("protected", evidence.protected_address), ("found", evidence.found_address)):
+        if address is None:
+            continue
         html.add_related(  # type: ignore[union-attr]
             thumbnail(store.get(address), config), "image", "jpeg", cid=f"<{name}>", filename=f"{name}.jpg"
         )

@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from PIL import Image
 
 from copywatch.decode import decode
-from copywatch.errors import Reason, UnusableImage
-from copywatch.fingerprint.algorithm import identity
+from copywatch.errors import MachineError, Reason, UnusableImage
+from copywatch.fingerprint.algorithm import Algorithm, identity
 from copywatch.fingerprint.registry import algorithm_named
+from copywatch.fingerprint.views import protected_views, sighting_views
 from copywatch.lake.schemas import TAGS
 from copywatch.tagging.tagger import Tagger
 
 ADDED = pa.schema(
     [
         pa.field("fingerprint", pa.binary()),
+        pa.field("mask", pa.binary()),
+        pa.field("views", pa.binary()),
         pa.field("algorithm", pa.string()),
         pa.field("tag", pa.string()),
         pa.field("tags", TAGS),
@@ -39,6 +43,8 @@ class Extraction:
     Attributes:
         algorithm: name of the deciding algorithm.
         others: names of further algorithms, kept in `other_fingerprints`.
+        of_protected: the images are to be protected, and get all the views that copies of them may look like; else
+            they are sightings. Measured on photos of 768 x 512, one core: 63 ms against 6.5 ms an image.
         max_pixels: images with more are refused undecoded.
         max_bytes: larger ones likewise.
         models: folder of the tag models.
@@ -49,6 +55,7 @@ class Extraction:
     max_bytes: int
     models: Path
     others: tuple[str, ...] = ()
+    of_protected: bool = False
 
     def batches(self, batches: Iterator[pa.RecordBatch], kept: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """For each row the columns `kept` and those of `ADDED`; input needs `bytes`, and has `reason`, `detail` or not.
@@ -57,7 +64,7 @@ class Extraction:
         """
         tagger = Tagger(self.models)
         for batch in batches:
-            extracted = [self._row(tagger, row) for row in batch.select(self._inputs(batch)).to_pylist()]
+            extracted = [self.row(tagger, row) for row in batch.select(self._inputs(batch)).to_pylist()]
             added = pa.Table.from_pylist(extracted, schema=ADDED)
             columns = {name: batch.column(name) for name in kept}
             columns |= {name: added.column(name).combine_chunks() for name in ADDED.names}
@@ -67,27 +74,42 @@ class Extraction:
     def _inputs(batch: pa.RecordBatch) -> list[str]:
         return [name for name in ("bytes", "reason", "detail") if name in batch.schema.names]
 
-    def _row(self, tagger: Tagger, row: dict[str, Any]) -> dict[str, Any]:
+    def row(self, tagger: Tagger, row: dict[str, Any]) -> dict[str, Any]:
+        """One row's columns of `ADDED`; those that it has no value for are left out."""
         if row.get("reason") is not None:
             return {"reason": row["reason"], "detail": row.get("detail")}
         try:
             image = decode(row["bytes"] or b"", max_pixels=self.max_pixels, max_bytes=self.max_bytes)
             deciding = algorithm_named(self.algorithm)
-            fingerprint = deciding.encode(deciding.fingerprint(image.rgb))
+            deciding_columns = self._deciding(deciding, image.rgb)
             others = [algorithm_named(name) for name in self.others]
             further = {identity(other): other.encode(other.fingerprint(image.rgb)) for other in others}
             tags = tagger.probabilities(image.rgb)
         except UnusableImage as error:
             return {"reason": error.reason.value, "detail": error.detail}
+        except MachineError:
+            # Models that are not prepared are no fault of the image's.
+            raise
         except Exception as error:
             # An image that a library cannot stand must not end the job that carries thousands of others.
             return {"reason": Reason.CORRUPT.value, "detail": f"{type(error).__name__}: {error}"[:200]}
         return {
-            "fingerprint": fingerprint,
+            **deciding_columns,
             "algorithm": identity(deciding),
             "tag": max(sorted(tags), key=lambda tag: tags[tag]),
             "tags": list(tags.items()),
             "other_fingerprints": list(further.items()),
             "width": image.width,
             "height": image.height,
+        }
+
+    def _deciding(self, algorithm: Algorithm, rgb: Image.Image) -> dict[str, bytes]:
+        if algorithm.name != "mao":
+            return {"fingerprint": algorithm.encode(algorithm.fingerprint(rgb))}
+        views = protected_views(rgb) if self.of_protected else sighting_views(rgb)
+        # The first view is the upright one; its fingerprint is the algorithm's own.
+        return {
+            "fingerprint": views["fingerprint"][0].tobytes(),
+            "mask": views["mask"][0].tobytes(),
+            "views": views.tobytes(),
         }

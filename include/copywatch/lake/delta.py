@@ -21,8 +21,8 @@ def read(spark: SparkSession, warehouse: str, table: Table) -> DataFrame:
     return spark.read.format("delta").load(table_url(warehouse, table))
 
 
-def conform(rows: DataFrame, table: Table) -> DataFrame:
-    """The table's columns in the table's order and types.
+def conform(rows: DataFrame, table: Table, *further: str) -> DataFrame:
+    """The table's columns in the table's order and types, and then those of `rows` that are named.
 
     Raises:
         LakeError: a column is missing.
@@ -30,7 +30,7 @@ def conform(rows: DataFrame, table: Table) -> DataFrame:
     missing = set(table.columns.names) - set(rows.columns)
     if missing:
         raise LakeError(f"{table.name}: rows without {', '.join(sorted(missing))}")
-    return rows.select(*(rows[field.name].cast(field.dataType) for field in spark_schema(table)))
+    return rows.select(*(rows[field.name].cast(field.dataType) for field in spark_schema(table)), *further)
 
 
 def replace_run(rows: DataFrame, warehouse: str, table: Table, run: str, *, only: str = "true") -> None:

@@ -33,7 +33,11 @@ _SIGHTING_ID = _field("sighting_id", pa.string(), "site, page, image address and
 _PROTECTED_ID = _field("protected_id", pa.string(), "the protected image")
 
 _SIGHTING = [_SIGHTING_ID, _SITE, _PAGE_URL, _IMAGE_URL, _UPLOADER, _UPLOADED_AT, _CRAWLED_AT, _SHA256]
-_FINGERPRINTED = [_FINGERPRINT, _ALGORITHM, _TAG, _TAGS]
+_MASK = _field("mask", pa.binary(), "144 bits: which blocks of the fingerprint show detail; null: not mao")
+_VIEWS = _field(
+    "views", pa.binary(), "records of 231 bytes: kind, fingerprint, mask, PDQ (copywatch.fingerprint.views)"
+)
+_FINGERPRINTED = [_FINGERPRINT, _MASK, _VIEWS, _ALGORITHM, _TAG, _TAGS]
 
 LANDING = pa.schema(
     [
@@ -91,6 +95,7 @@ PROTECTED = Table(
             _SHA256,
             *_FINGERPRINTED,
             _field("other_fingerprints", pa.map_(pa.string(), pa.binary()), "fingerprints of further algorithms"),
+            _field("group_id", pa.string(), "the first protected image that shows the same photo; its own id if alone"),
             _field("width", pa.int32(), "pixels"),
             _field("height", pa.int32(), "pixels"),
             _field("registered_at", TIMESTAMP, "when the protection began"),
@@ -122,7 +127,12 @@ MATCHES = Table(
             _PROTECTED_ID,
             _field("owner", pa.string(), "owner's id in the ledger"),
             _field("verdict", pa.int8(), "the paper's T: 0 identical, 1 similar"),
-            _field("distance", pa.float64(), "normalised Hamming distance, 0 to 1"),
+            _field("distance", pa.float64(), "what Th is compared with, 0 to 1: by the rule"),
+            _field("rule", pa.string(), "rescored: copywatch.matching.score; paper: SRPITP's Formula (1)"),
+            _field("plain_distance", pa.float64(), "SRPITP's normalised Hamming distance of the views compared"),
+            _field(
+                "view", pa.string(), "what was done to the copy as the views show it, such as mirrored; null: nothing"
+            ),
             _ALGORITHM,
             _field("threshold", pa.float64(), "Th in force at the match"),
             _field("state", pa.string(), "certain, doubtful (waits for a person), accepted or refused"),
@@ -177,6 +187,7 @@ THRESHOLDS = Table(
     pa.schema(
         [
             _ALGORITHM,
+            _field("rule", pa.string(), "rescored or paper, as in matches"),
             _field("threshold", pa.float64(), "Th"),
             _field("false_alarm_rate", pa.float64(), "share of different pairs within Th, as wished"),
             _field("method", pa.string(), "normal: Formula (3); tail: measured; published: by its authors"),
@@ -184,6 +195,15 @@ THRESHOLDS = Table(
             _field("pairs", pa.int64(), "pairs measured"),
             _field("mean", pa.float64(), "mean distance"),
             _field("deviation", pa.float64(), "standard deviation of the distance"),
+            _field("histogram", pa.list_(pa.int64()), "pairs in each of 200 equal bins of the distance, 0 to 1"),
+            _field("within", pa.int64(), "pairs measured within Th"),
+            _field(
+                "unjudged", pa.int64(), "further pairs within Th, left out since the machine takes them for one picture"
+            ),
+            _field("needs_a_person", pa.bool_(), "whether Th must not come into force before somebody chose it"),
+            _field("note", pa.string(), "what these figures can and cannot say"),
+            _field("closest", pa.string(), "the closest pairs, JSON: ids and distance, for a person to look at"),
+            _field("plot", pa.binary(), "PNG of the histogram, the normal fit and both thresholds"),
             _field("calibrated_at", TIMESTAMP, "when"),
             _RUN,
         ]

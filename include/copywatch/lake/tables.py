@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable, QueryBuilder, write_deltalake
-from deltalake.exceptions import TableNotFoundError
+from deltalake import DeltaTable, Field, QueryBuilder, Schema, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from copywatch.errors import LakeError
 from copywatch.lake.schemas import MATCHES, TABLES, Table
+
+log = logging.getLogger(__name__)
 
 
 def table_url(warehouse: str, table: Table) -> str:
@@ -20,9 +23,10 @@ def table_url(warehouse: str, table: Table) -> str:
 
 
 def create_tables(warehouse: str) -> None:
-    """Create every table that is missing; the others are left as they are."""
+    """Create every table that is missing, and add the columns that an older one lacks; rows are left as they are."""
     for table in TABLES.values():
         if DeltaTable.is_deltatable(table_url(warehouse, table)):
+            _add_columns(warehouse, table)
             continue
         if "://" not in warehouse:
             Path(table_url(warehouse, table)).mkdir(parents=True, exist_ok=True)
@@ -34,6 +38,27 @@ def create_tables(warehouse: str) -> None:
             name=table.name,
             description=table.comment,
         )
+
+
+def _add_columns(warehouse: str, table: Table) -> None:
+    """Add the planned columns that an existing table lacks; its rows have nulls there."""
+    opened = DeltaTable(table_url(warehouse, table))
+    planned = Schema.from_arrow(table.columns).fields
+    if not (missing := _missing(opened, planned)):
+        return
+    try:
+        opened.alter.add_columns(missing)
+    except DeltaError:
+        # Every task of a run begins here: another one may have added them meanwhile.
+        if _missing(DeltaTable(table_url(warehouse, table)), planned):
+            raise
+    else:
+        log.info("%s: new columns %s", table_url(warehouse, table), ", ".join(field.name for field in missing))
+
+
+def _missing(opened: DeltaTable, planned: list[Field]) -> list[Field]:
+    present = {field.name for field in opened.schema().fields}
+    return [field for field in planned if field.name not in present]
 
 
 def open_table(warehouse: str, table: Table) -> DeltaTable:

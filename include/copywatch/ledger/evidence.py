@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from copywatch.images import ImageStore
 from copywatch.ledger.models import Alert, Application, Evidence, Review
 from copywatch.matching.verdict import Verdict
+from copywatch.rule import Rule
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,10 @@ def record_matches(
 
     Args:
         session: an open transaction.
-        matches: rows of the `matches` table.
-        found_bytes: the found images by their SHA-256; a row whose bytes are kept already needs none.
+        matches: rows of the `matches` table. Those written before there was a second rule may lack `rule`,
+            `plain_distance` and `view`, or have nulls there.
+        found_bytes: the found images by their SHA-256; a row whose bytes are kept already needs none. A row whose
+            bytes nobody has is evidence without a picture, until a later call brings them.
         store: where evidence is kept.
 
     Every insert leaves what is there: one evidence, one alert, one review per (sighting, protected image).
@@ -43,6 +46,7 @@ def record_matches(
     evidence = alerts = reviews = 0
     found = list(matches)
     originals = _originals(session, {match["protected_id"] for match in found})
+    addresses = {sha256: _kept(sha256, found_bytes, store) for sha256 in sorted({match["sha256"] for match in found})}
     for match in found:
         original = originals.get(match["protected_id"])
         if original is None:
@@ -68,8 +72,12 @@ def record_matches(
             "distance": match["distance"],
             "algorithm": match["algorithm"],
             "threshold": match["threshold"],
+            "rule": match.get("rule") or Rule.PAPER,
+            "plain_distance": match.get("plain_distance"),
+            "view": match.get("view"),
+            "registered_later": match["crawled_at"] < original.submitted_at,
             "found_sha256": match["sha256"],
-            "found_address": _kept(match["sha256"], found_bytes, store),
+            "found_address": addresses[match["sha256"]],
             "protected_address": original.storage_address,
             "protected_filename": original.filename,
         }
@@ -91,6 +99,7 @@ def record_matches(
                 )
                 is not None
             )
+    _complete(session, addresses)
     return Recorded(evidence, alerts, reviews)
 
 
@@ -108,6 +117,21 @@ def put_in_outbox(session: Session, evidence_id: int, run: str) -> bool:
     return session.scalar(statement) is not None
 
 
-def _kept(sha256: str, found_bytes: Mapping[str, bytes], store: ImageStore) -> str:
+def _kept(sha256: str, found_bytes: Mapping[str, bytes], store: ImageStore) -> str | None:
+    """Address at which the found image is kept; None: nobody has its bytes."""
     data = found_bytes.get(sha256)
-    return store.put(data, "evidence") if data is not None else f"evidence/{sha256[:2]}/{sha256}"
+    if data is not None:
+        return store.put(data, "evidence")
+    address = f"evidence/{sha256[:2]}/{sha256}"
+    return address if store.holds(address) else None
+
+
+def _complete(session: Session, addresses: Mapping[str, str | None]) -> None:
+    """Give evidence that was entered without a picture the one that is kept now: of a retry, or a later crawl."""
+    for sha256, address in addresses.items():
+        if address is not None:
+            session.execute(
+                update(Evidence)
+                .where(Evidence.found_sha256 == sha256, Evidence.found_address.is_(None))
+                .values(found_address=address)
+            )

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     DateTime,
     Double,
@@ -21,9 +22,12 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
     func,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from copywatch.rule import Rule
 
 SCHEMA = "copywatch"
 
@@ -139,6 +143,7 @@ class Evidence(Base):
     __table_args__ = (
         UniqueConstraint("sighting_id", "protected_id"),
         CheckConstraint("verdict IN (0, 1)", name="verdict"),
+        Index(None, "found_sha256"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -157,9 +162,17 @@ class Evidence(Base):
     distance: Mapped[float]
     algorithm: Mapped[str] = mapped_column(String(32))
     threshold: Mapped[float]
+    rule: Mapped[str] = mapped_column(String(16), default=Rule.PAPER, server_default=Rule.PAPER.value)
+    """How the distance was measured, a `Rule`."""
+    plain_distance: Mapped[float | None]
+    """SRPITP's distance of the views compared; null: the row is from before there was a second rule."""
+    view: Mapped[str | None]
+    """What was done to the copy, in words, such as mirrored; null: nothing that shows."""
+    registered_later: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """The image was crawled before the protected image was registered."""
     found_sha256: Mapped[str] = mapped_column(String(64))
-    found_address: Mapped[str]
-    """Address of the found bytes in the image store."""
+    found_address: Mapped[str | None]
+    """Address of the found bytes in the image store; null: they could not be had again."""
     protected_address: Mapped[str]
     """Address of the original in the image store."""
     protected_filename: Mapped[str] = mapped_column(default="")
@@ -235,3 +248,30 @@ class SignIn(Base):
     signed_out_at: Mapped[datetime | None]
 
     owner: Mapped[Owner | None] = relationship(lazy="joined")
+
+
+class ThresholdChoice(Base):
+    """What an administrator said of a threshold; the newest of an algorithm and rule counts, the others are history."""
+
+    __tablename__ = "threshold_choices"
+    __table_args__ = (
+        Index(None, "algorithm", "rule"),
+        CheckConstraint("(threshold IS NULL) = (method IN ('default', 'newest'))", name="threshold"),
+        CheckConstraint("threshold BETWEEN 0 AND 1", name="bounds"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    algorithm: Mapped[str] = mapped_column(String(32))
+    """With its version, such as mao/1: another version's distances are others."""
+    rule: Mapped[str] = mapped_column(String(16))
+    method: Mapped[str] = mapped_column(String(16))
+    """normal or tail: of a calibration; default: the measured default; newest: let the newest calibration say."""
+    threshold: Mapped[float | None]
+    """Th; null: `method` says where it comes from."""
+    calibration_run: Mapped[str | None]
+    false_alarm_rate: Mapped[float | None]
+    """That the calibration was made for."""
+    pairs: Mapped[int | None] = mapped_column(BigInteger)
+    """That the calibration measured."""
+    chosen_by: Mapped[str]
+    chosen_at: Mapped[datetime] = mapped_column(server_default=func.now())

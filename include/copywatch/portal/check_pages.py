@@ -35,7 +35,7 @@ from copywatch.fingerprint.registry import algorithm_named
 from copywatch.ledger import owner_view
 from copywatch.ledger.database import session
 from copywatch.ledger.models import Application
-from copywatch.matching.check import Neighbour, check, threshold_in_force
+from copywatch.matching.check import Neighbour, check
 from copywatch.portal.rendering import page
 from copywatch.portal.visitor import (
     FORM_TOKEN_FIELD,
@@ -49,6 +49,7 @@ from copywatch.portal.visitor import (
     who,
 )
 from copywatch.settings import Settings
+from copywatch.threshold import rule_for, threshold_in_force
 
 log = logging.getLogger(__name__)
 router = APIRouter()
@@ -131,7 +132,8 @@ async def check_for_programs(request: Request) -> Response:
     return JSONResponse(
         {
             "algorithm": identity(algorithm_named(config.algorithm)),
-            "threshold": threshold_in_force(config),
+            "rule": rule_for(config.algorithm, config),
+            "threshold": threshold_in_force(config).value,
             "identical_bound": config.identical_bound,
             "results": [_values(one, visitor, own) for one in found],
         }
@@ -238,6 +240,9 @@ def _values(one: Neighbour, visitor: SignedIn | None, own: dict[str, Application
         "verdict": one.verdict.name.lower(),
         "tag": one.tag,
         "threshold": one.threshold,
+        "rule": one.rule,
+        "plain_distance": one.plain_distance,
+        "view": one.view,
     }
     if visitor is not None:
         mine = own.get(one.protected_id)

@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.status import HTTP_404_NOT_FOUND
 
-from copywatch.alerts.message import certainty
 from copywatch.ledger import owner_view
 from copywatch.ledger.database import session
 from copywatch.portal.pictures import picture
@@ -41,7 +40,6 @@ def show_overview(request: Request, visitor: Visitor) -> Response:
             alert_count=owner_view.alert_count(opened, visitor.owner_id),
             images=owner_view.images(opened, visitor.owner_id, limit=OVERVIEW_IMAGES),
             counts=owner_view.image_counts(opened, visitor.owner_id),
-            certainty=certainty,
         )
 
 
@@ -59,7 +57,6 @@ def show_alerts(request: Request, visitor: Visitor, page_number: Annotated[Page,
             total=owner_view.alert_count(opened, visitor.owner_id),
             page_number=page_number,
             page_size=PAGE_ALERTS,
-            certainty=certainty,
         )
 
 
@@ -70,7 +67,7 @@ def show_alert(request: Request, visitor: Visitor, alert_id: Id) -> Response:
         alert = owner_view.alert(opened, visitor.owner_id, alert_id)
         if alert is None:
             raise _missing("alert")
-        return page(request, "alert.html", visitor=visitor, alert=alert, certainty=certainty)
+        return page(request, "alert.html", visitor=visitor, alert=alert)
 
 
 @router.get("/alerts/{alert_id}/{which}.jpg")
@@ -84,6 +81,8 @@ def show_alert_picture(
             raise _missing("alert")
         evidence = alert.evidence
         address = evidence.protected_address if which == "protected" else evidence.found_address
+    if address is None:
+        raise _missing("picture")
     return picture(request, address)
 
 

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from copywatch.alerts import wording
 from copywatch.hostile_text import plain, web_address
 from copywatch.portal.hardening import SAFE_HEADERS
 from copywatch.portal.visitor import form_token
@@ -37,6 +38,14 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"web_address": web_address, "plain": plain, "moment": moment, "day": day}
+    environment.filters |= {
+        "certainty": wording.certainty,
+        "found_earlier": wording.found_earlier,
+        "measure_name": wording.measure_name,
+        "measured": wording.measured,
+        "picture_missing": wording.picture_missing,
+        "title_of": wording.title,
+    }
     return environment
 
 

@@ -1,29 +1,37 @@
-"""Applications -> duplicate check -> intake shards; and, once fingerprinted, the confirmation.
+"""Applications -> duplicate check -> intake shards; once fingerprinted, copies crawled before, and the confirmation.
 
-SRPITP, section 3, steps (1) to (3).
+SRPITP, section 3, steps (1) to (3); and (9) and (10) for what was crawled before it was protected.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
+from typing import Any
 
 from copywatch.alerts.delivery import send_confirmations
-from copywatch.images import image_store
+from copywatch.errors import CopywatchError
+from copywatch.images import ImageStore, image_store
 from copywatch.lake import landing
 from copywatch.lake.identity import run_key
 from copywatch.lake.landing import ShardWriter
-from copywatch.lake.schemas import INTAKE, PROTECTED
+from copywatch.lake.schemas import INTAKE, MATCHES, PROTECTED
 from copywatch.lake.tables import create_tables, read_table
 from copywatch.ledger import applications
 from copywatch.ledger.database import session
+from copywatch.ledger.evidence import record_matches
 from copywatch.ledger.models import ApplicationState
 from copywatch.logs import log_context, table
-from copywatch.settings import settings
+from copywatch.refetch import Wanted, refetch
+from copywatch.settings import Settings, settings
 
 log = logging.getLogger(__name__)
 
 INTAKE_PART = "intake"
+
+_FILES_AT_ONCE = 25
+"""Found images that are fetched again, and in memory, at once."""
 
 
 def receive_applications(
@@ -56,6 +64,60 @@ def receive_applications(
                 writer.finish({"applications": len(received)})
         log.info("done\n%s", table(rows, title=f"applications of {owner_email}"))
     return {state.value: sum(row["state"] == state for row in rows) for state in ApplicationState}
+
+
+def record_reverse_findings(run: str) -> dict[str, int]:
+    """Put copies that were crawled before the run's images were protected before people.
+
+    Nobody kept their bytes, so they are fetched again from where they were found. What is gone, or another file by
+    now, is evidence without a picture: the owner hears of it all the same.
+    """
+    config = settings()
+    key = run_key(run)
+    create_tables(config.warehouse)
+    found = read_table(config.warehouse, MATCHES, run=key).to_pylist()
+    store = image_store()
+    of_file: dict[str, list[dict[str, Any]]] = {}
+    for match in found:
+        of_file.setdefault(match["sha256"], []).append(match)
+    files = sorted(of_file)
+    alerts = reviews = 0
+    with log_context(run=key):
+        for start in range(0, len(files), _FILES_AT_ONCE):
+            batch = [match for sha256 in files[start : start + _FILES_AT_ONCE] for match in of_file[sha256]]
+            data = _fetched_again(batch, store, config)
+            with session() as opened:
+                recorded = record_matches(opened, batch, data, store)
+            alerts += recorded.alerts
+            reviews += recorded.reviews
+        with_picture = sum(store.holds(_evidence_address(sha256)) for sha256 in files)
+        counts = {
+            "matches": len(found),
+            "files": len(files),
+            "files kept as evidence": with_picture,
+            "new alerts": alerts,
+            "new reviews": reviews,
+        }
+        log.info("done\n%s", table([counts], title="copies crawled before"))
+    return counts
+
+
+def _evidence_address(sha256: str) -> str:
+    return f"evidence/{sha256[:2]}/{sha256}"
+
+
+def _fetched_again(matches: Sequence[Mapping[str, Any]], store: ImageStore, config: Settings) -> dict[str, bytes]:
+    wanted = [
+        Wanted(match["site"], match["image_url"], match["sha256"])
+        for match in matches
+        if not store.holds(_evidence_address(match["sha256"]))
+    ]
+    try:
+        return refetch(wanted, config)
+    except CopywatchError as error:
+        # No alert waits for a picture.
+        log.warning("the images cannot be fetched again: %s", error)
+        return {}
 
 
 def confirm_protection(run: str) -> dict[str, int]:

@@ -91,12 +91,13 @@
 
   function show(pair, mode) {
     const pictures = pair.querySelector(".pictures");
+    const found = pair.querySelector(".found");
+    if (!found) return; // it could not be kept: there is nothing to lay over the other
     stopFlicker(pair);
     pictures.dataset.mode = mode;
     for (const button of pair.querySelectorAll("[data-mode][aria-pressed]")) {
       button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
     }
-    const found = pair.querySelector(".found");
     found.style.opacity = mode === "overlay" ? pair.querySelector(".opacity input").value / 100 : "";
     pair.classList.toggle("overlaid", mode === "overlay");
     if (mode === "flicker") flickers.set(pair, setInterval(() => found.classList.toggle("away"), 600));

@@ -1,0 +1,279 @@
+"""Sightings x protected images -> pairs within Th -> which owners are told; DataFrames in, DataFrames out.
+
+What the jobs `match_images`, `match_seen` and `fingerprint_images` share. `pairs` are rows of
+`copywatch.matching.pairs.PAIRS`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+import pyarrow as pa
+from delta.tables import DeltaTable
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as f
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from copywatch.fingerprint import algorithm_named
+from copywatch.fingerprint.views import VIEW
+from copywatch.lake import delta
+from copywatch.lake.schemas import MATCHES
+from copywatch.lake.tables import table_url
+from copywatch.matching.pairs import (
+    OF_PROTECTED,
+    OF_SIGHTING,
+    PAIRS,
+    Newcomers,
+    PlainIndex,
+    RescoredIndex,
+    Terms,
+    plain_pairs,
+    rescored_pairs,
+    same_file_pairs,
+)
+from copywatch.matching.tags import tags_to_search
+from copywatch.matching.verdict import Verdict
+from copywatch.rule import Rule
+from copywatch.settings import Settings
+from copywatch.threshold import rule_for
+
+log = logging.getLogger("spark_jobs.comparing")
+
+SHARD_ROWS = {Rule.RESCORED: 15_000, Rule.PAPER: 200_000}
+"""Protected images of one tag that one task holds: 115 MB of views and index, or 54 MB of search codes."""
+
+PASS_IMAGES = 5_000
+"""Newly protected images that are collected, and sent to every task, at once: 33 MB of views, 5 MB of index."""
+
+_PAIRS = from_arrow_schema(PAIRS)
+_HAS_VIEWS = f"coalesce(length(views) > 0 AND length(views) % {VIEW.itemsize} = 0, false)"
+
+
+def terms_of(algorithm: str, threshold: float, config: Settings) -> Terms:
+    """What pairs of an algorithm's fingerprints are judged by, under the rule of the settings.
+
+    Raises:
+        SettingsError: no algorithm has that name.
+    """
+    rule = rule_for(algorithm, config)
+    plain = threshold if rule is Rule.PAPER else algorithm_named(algorithm).threshold
+    return Terms(algorithm, rule, threshold, plain, config.identical_bound)
+
+
+def in_force(protected: DataFrame, algorithm: str, now: datetime) -> DataFrame:
+    """Protected images that are compared: active, not expired, and of the same algorithm and version."""
+    return protected.where(
+        (f.col("status") == "active")
+        & (f.col("algorithm") == algorithm)
+        & (f.col("protected_until").isNull() | (f.col("protected_until") > f.lit(now)))
+    )
+
+
+def compared(protected: DataFrame) -> DataFrame:
+    """The columns `OF_PROTECTED`; an image without a group, written before there were groups, is its own."""
+    return protected.withColumn("group_id", f.coalesce("group_id", "protected_id")).select(*OF_PROTECTED)
+
+
+def looked_up(sightings: DataFrame, coverage: float) -> DataFrame:
+    """One row per sighting and tag that it is looked up under: `OF_SIGHTING` and column `search_tag`."""
+    tags = f.udf(lambda probabilities: tags_to_search(probabilities, coverage), "array<string>")
+    return sightings.select(*OF_SIGHTING, f.explode(tags("tags")).alias("search_tag"))
+
+
+def shards_of_tags(protected: DataFrame, rule: Rule) -> dict[str, int]:
+    """Into how many shards the protected images of each tag are split: one row a tag is collected."""
+    counts = protected.groupBy("tag").count().collect()
+    return {row["tag"]: -(-row["count"] // SHARD_ROWS[rule]) for row in counts}
+
+
+def pairs_in_tags(
+    queries: DataFrame, protected: DataFrame, terms: Terms, rule: Rule, shards: Mapping[str, int]
+) -> DataFrame:
+    """Pairs of sightings and protected images that met under a tag.
+
+    Under "rescored" all pairs with T < 2; under the paper's rule, for each (sighting, tag, shard), the nearest image
+    alone, if its T < 2 (Algorithm 2).
+
+    Args:
+        queries: rows of `looked_up`.
+        protected: rows of `compared`.
+        terms: what pairs are judged by.
+        rule: the rule; `queries` and `protected` have views if it is "rescored".
+        shards: of `shards_of_tags`. Every query meets each shard of its tag; a tag without any meets nothing.
+    """
+    if not shards:
+        return queries.sparkSession.createDataFrame([], _PAIRS)
+    of_tag = f.create_map(*(f.lit(one) for tag, count in shards.items() for one in (tag, count)))
+    split = f.pmod(f.xxhash64("protected_id"), f.element_at(of_tag, f.col("tag"))).cast("int")
+    left = (
+        queries.where(f.col("search_tag").isin(*shards))
+        .withColumn("shard", f.explode(f.sequence(f.lit(0), f.element_at(of_tag, f.col("search_tag")) - 1)))
+        .drop("tags")
+    )
+    right = protected.where(f.col("tag").isin(*shards)).withColumn("shard", split)
+
+    def compare(sightings: pa.Table, originals: pa.Table) -> pa.Table:
+        if not sightings.num_rows or not originals.num_rows:
+            return PAIRS.empty_table()
+        if rule is Rule.RESCORED:
+            return rescored_pairs(RescoredIndex(originals), sightings, terms)
+        return plain_pairs(PlainIndex(originals, terms.algorithm), sightings, terms, nearest_only=True)
+
+    return (
+        left.groupBy("search_tag", "shard").cogroup(right.groupBy("tag", "shard")).applyInArrow(compare, schema=_PAIRS)
+    )
+
+
+def pairs_of_same_files(sightings: DataFrame, protected: DataFrame, terms: Terms) -> DataFrame:
+    """Pairs with the same bytes, under whatever tags: T = 0, whatever the picture shows."""
+    of_protected = ("protected_id", "owner", "group_id", "registered_at", "run")
+    rows = sightings.select("sighting_id", "sha256", "views").join(protected.select("sha256", *of_protected), "sha256")
+
+    def judge(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            same = pa.Table.from_batches([batch])
+            yield from same_file_pairs(same, same, terms).to_batches()
+
+    return rows.mapInArrow(judge, _PAIRS)
+
+
+def all_pairs(sightings: DataFrame, protected: DataFrame, terms: Terms, coverage: float) -> DataFrame:
+    """Every pair of a sighting and a protected image with T < 2 that tags or equal bytes bring together.
+
+    Under "rescored" rows that were written before there were views are compared by the paper's rule, and warned of.
+
+    Args:
+        sightings: rows with `OF_SIGHTING`; read several times.
+        protected: rows of `compared`.
+        terms: what pairs are judged by.
+        coverage: tau.
+    """
+    queries = looked_up(sightings, coverage)
+    found = pairs_of_same_files(sightings, protected, terms)
+    if terms.rule is Rule.PAPER:
+        shards = shards_of_tags(protected, Rule.PAPER)
+        return found.union(pairs_in_tags(queries, protected, terms, Rule.PAPER, shards))
+    seeing, blind = protected.where(_HAS_VIEWS), protected.where(f"NOT {_HAS_VIEWS}")
+    with_views = queries.where(_HAS_VIEWS)
+    shards = shards_of_tags(seeing, Rule.RESCORED)
+    found = found.union(pairs_in_tags(with_views, seeing, terms, Rule.RESCORED, shards))
+    shards = shards_of_tags(blind, Rule.PAPER)
+    if shards:
+        log.warning(
+            "protected images without views, of tags %s, fingerprinted by an earlier version: compared by the paper's "
+            "rule, upright only",
+            ", ".join(sorted(shards)),
+        )
+        found = found.union(pairs_in_tags(with_views, blind, terms, Rule.PAPER, shards))
+    without = queries.where(f"NOT {_HAS_VIEWS}")
+    if not without.isEmpty():
+        log.warning("sightings without views, fingerprinted by an earlier version: compared by the paper's rule")
+        shards = shards_of_tags(protected, Rule.PAPER)
+        found = found.union(pairs_in_tags(without, protected, terms, Rule.PAPER, shards))
+    return found
+
+
+def pairs_with_newcomers(sightings: DataFrame, newcomers: DataFrame, terms: Terms, coverage: float) -> DataFrame:
+    """The same pairs as `all_pairs`, for few protected images and however many sightings: these are streamed, each
+    partition once for every `PASS_IMAGES` images, and neither shuffled nor collected.
+
+    By the paper's rule all images within Th are paired, not the nearest alone.
+
+    Args:
+        sightings: rows with `OF_SIGHTING`.
+        newcomers: rows of `compared`; they are collected, one pass's at a time.
+        terms: what pairs are judged by.
+        coverage: tau.
+    """
+    spark = sightings.sparkSession
+    passes = -(-newcomers.count() // PASS_IMAGES)
+    found = spark.createDataFrame([], _PAIRS)
+    for number in range(passes):
+        chosen = newcomers.where(f.pmod(f.xxhash64("protected_id"), f.lit(passes)) == number).toArrow()
+        shared = spark.sparkContext.broadcast(chosen)
+
+        def compare(batches: Iterator[pa.RecordBatch], shared: object = shared) -> Iterator[pa.RecordBatch]:
+            yield from Newcomers(shared.value, terms, coverage).pairs(batches)  # type: ignore[attr-defined]
+
+        found = found.union(sightings.select(*OF_SIGHTING).mapInArrow(compare, _PAIRS))
+    return found
+
+
+def nearness() -> list[Column]:
+    """The order of a sighting's pairs: T, then distance; distances of two rules do not compare, so "rescored" is first.
+
+    Equal ones fall to the image that was protected first.
+    """
+    return [f.col("verdict"), f.col("rule") == Rule.PAPER.value, f.col("distance"), f.col("registered_at"),
+            f.col("protected_id")]  # fmt: skip
+
+
+def nearest(pairs: DataFrame) -> DataFrame:
+    """Each sighting's nearest protected image alone: SRPITP's Algorithm 2."""
+    return _first(pairs, "sighting_id")
+
+
+def told(pairs: DataFrame) -> DataFrame:
+    """Each sighting's nearest image, and with it one pair for every other owner of the same photo.
+
+    An owner is told if an image of theirs is in the group of the nearest one and within Th itself; of several the
+    nearest. A group makes nobody's match: it only lets further owners hear of the copy.
+    """
+    of_sighting = Window.partitionBy("sighting_id").orderBy(*nearness())
+    same_photo = (
+        pairs.withColumn("photo", f.first("group_id").over(of_sighting)).where("group_id = photo").drop("photo")
+    )
+    return _first(same_photo, "sighting_id", "owner")
+
+
+def distinct_pairs(pairs: DataFrame) -> DataFrame:
+    """Each pair once, as its best comparison has it: one may be found under equal bytes and under a tag."""
+    return _first(pairs, "sighting_id", "protected_id")
+
+
+def _first(pairs: DataFrame, *keys: str) -> DataFrame:
+    ranked = pairs.withColumn("rank", f.row_number().over(Window.partitionBy(*keys).orderBy(*nearness())))
+    return ranked.where("rank = 1").drop("rank")
+
+
+def matches(sightings: DataFrame, pairs: DataFrame, now: datetime) -> DataFrame:
+    """Rows of the `matches` table, and `registered_run`: the run that protected the image."""
+    state = f.when(f.col("verdict") == int(Verdict.IDENTICAL), "certain").otherwise("doubtful")
+    return (
+        sightings.join(f.broadcast(pairs.drop("registered_at", "group_id")), "sighting_id")
+        .withColumn("state", state)
+        .withColumn("decided_by", f.lit(None))
+        .withColumn("decided_at", f.lit(None))
+        .withColumn("matched_at", f.lit(now))
+    )
+
+
+def write_matches(spark: SparkSession, rows: DataFrame, warehouse: str, run: str, algorithm: str) -> None:
+    """Bring the run's rows of `matches` up to date; what a person decided stays as it is.
+
+    A pair that an earlier crawl's run found becomes this run's: that run may have died before anybody was told of it.
+    A pair that was found when its image was registered stays the registration's, which tells of it.
+
+    Args:
+        spark: the session.
+        rows: rows of `matches`, the function.
+        warehouse: URL of the folder of the tables.
+        run: the run; its undecided pairs that `rows` lacks are deleted.
+        algorithm: identity of the algorithm; rows of others are left alone.
+    """
+    own = f"t.run = '{run}'"
+    taken_over = f"(t.run <> s.registered_run AND s.registered_run <> '{run}')"
+    columns = {name: f"s.{name}" for name in MATCHES.columns.names}
+    source = rows.withColumn("run", f.lit(run))
+    conformed = delta.conform(source, MATCHES, "registered_run")
+    (
+        DeltaTable.forPath(spark, table_url(warehouse, MATCHES))
+        .alias("t")
+        .merge(conformed.alias("s"), "t.sighting_id = s.sighting_id AND t.protected_id = s.protected_id")
+        .whenMatchedUpdate(condition=f"t.decided_by IS NULL AND ({own} OR {taken_over})", set=columns)
+        .whenNotMatchedInsert(values=columns)
+        .whenNotMatchedBySourceDelete(condition=f"{own} AND t.algorithm = '{algorithm}' AND t.decided_by IS NULL")
+        .execute()
+    )
