@@ -12,6 +12,7 @@ import pytest
 from copywatch.demo.edits import BROKEN, COPIES, ODD_FORMATS
 from copywatch.demo.planting import (
     GONE,
+    LATE_OWNER,
     MEMBERS,
     OWNERS,
     PHOTOS_DIR,
@@ -21,6 +22,8 @@ from copywatch.demo.planting import (
     write_intake,
 )
 from copywatch.errors import Reason
+
+EARLY = {photo for owner in OWNERS for photo in owner.photos}
 
 
 @pytest.fixture(scope="module")
@@ -32,25 +35,35 @@ def every_photo() -> set[str]:
     return {path.name for path in PHOTOS_DIR.glob("*.jpg")}
 
 
-def test_half_of_the_photos_are_protected_by_two_owners() -> None:
+def test_half_of_the_photos_are_protected_by_two_owners_and_two_by_a_third_later() -> None:
     assert len(every_photo()) == 24
-    assert len(PROTECTED) == 12
+    assert len(PROTECTED) == 14
     assert set(PROTECTED) <= every_photo()
-    assert [len(owner.photos) for owner in OWNERS] == [6, 6]
+    assert [len(owner.photos) for owner in (*OWNERS, LATE_OWNER)] == [6, 6, 2]
+
+
+def test_copies_of_what_is_registered_later_are_in_both_rounds(planting: Planting) -> None:
+    late = [image for image in planting.copies if image.crawled_before]
+    assert [(image.protected, image.edit, image.round) for image in late] == [
+        ("18.jpg", "untouched", 1),
+        ("18.jpg", "exif-rotated", 1),
+        ("24.jpg", "untouched", 2),
+    ]
 
 
 def test_every_copy_is_of_a_protected_photo_and_nothing_else_is(planting: Planting) -> None:
     for image in planting.images:
         assert image.source in every_photo()
         assert image.protected == (image.source if image.source in PROTECTED else None)
-    assert {image.edit for image in planting.unrelated} == {"untouched", *(edit.name for edit in ODD_FORMATS)}
+    shown_as_they_are = [image for image in planting.images if not image.reason and image.source not in EARLY]
+    assert {image.edit for image in shown_as_they_are} == {"untouched", *(edit.name for edit in ODD_FORMATS)}
     assert {image.edit for image in planting.unusable} == {GONE, *(edit.name for edit in BROKEN)}
     assert not [image for image in planting.unusable if image.is_copy]
     assert len(planting.copies) + len(planting.unrelated) + len(planting.unusable) == len(planting.images)
 
 
 def test_round_one_has_each_edit_once_and_each_of_another_photo(planting: Planting) -> None:
-    copies = [image for image in planting.of_round(1) if image.is_copy]
+    copies = [image for image in planting.of_round(1) if image.protected in EARLY]
     assert Counter(image.edit for image in copies) == Counter(edit.name for edit in COPIES)
     assert len({image.protected for image in copies}) == len(copies)
 
@@ -59,7 +72,7 @@ def test_round_two_posts_a_copy_and_two_photos_not_seen_before(planting: Plantin
     before = {image.source for image in planting.of_round(1)}
     after = planting.of_round(2)
     assert len(after) == 3
-    assert [image.is_copy for image in after].count(True) == 1
+    assert [image.protected in EARLY for image in after].count(True) == 1
     assert not before & {image.source for image in after}
     assert min(image.uploaded_at for image in after) > max(image.uploaded_at for image in planting.of_round(1))
 
@@ -78,7 +91,7 @@ def test_no_two_files_have_the_same_bytes_save_the_empty_one(planting: Planting)
 
 
 def test_names_fit_what_was_done(planting: Planting) -> None:
-    by_edit = {image.edit: image for image in planting.of_round(1) if image.is_copy}
+    by_edit = {image.edit: image for image in planting.of_round(1) if image.protected in EARLY}
     assert by_edit["byte-identical"].file == by_edit["byte-identical"].source
     assert by_edit["renamed"].file != by_edit["renamed"].source
     assert by_edit["hot-linked"].hot_linked

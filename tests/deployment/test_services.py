@@ -33,7 +33,7 @@ from copywatch.settings import load_settings
 pytestmark = pytest.mark.integration
 
 AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
-DAGS = {"protect_images", "watch_sites", "review_matches", "maintain_lake"}
+DAGS = {"protect_images", "watch_sites", "review_matches", "maintain_lake", "calibrate_threshold"}
 PHOTOS = PROJECT / "include" / "copywatch" / "demo" / "photos"
 SITES = "sites:\n  - {name: example, start: 'https://photos.example/', kind: gallery, every: 1d, enabled: false}\n"
 

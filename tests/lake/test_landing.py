@@ -55,6 +55,15 @@ def test_rows_come_back_in_shards_of_the_size(tmp_path: Path) -> None:
     assert settled_hashes(tmp_path, RUN, "a-site") == ["ab", "cd"]
 
 
+def test_a_shard_has_row_groups_that_several_tasks_can_read(tmp_path: Path) -> None:
+    land(tmp_path, "site", 60, size=200_000, shard_bytes=100 * 2**20)
+    (path,) = shards(tmp_path, RUN)
+    groups = [pq.read_metadata(path).row_group(number) for number in range(pq.read_metadata(path).num_row_groups)]
+    assert len(groups) == 3
+    assert max(group.total_byte_size for group in groups) <= shelf.ROW_GROUP_BYTES * 1.1
+    assert urls(tmp_path) == [f"http://a/{n}" for n in range(60)]
+
+
 def test_a_retry_replaces(tmp_path: Path) -> None:
     land(tmp_path, "site", 50)
     land(tmp_path, "site", 2)

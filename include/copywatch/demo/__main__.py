@@ -70,6 +70,9 @@ def _play(services: Services, unattended: bool) -> int:
     story.watch_again()
     if unattended:
         story.review()
+    story.protect_later()
+    if unattended:
+        story.review()
     judgement = _judged(story, (1, 2))
     print(report(judgement))
     print(f"\nPeak memory of all processes: {services.peak_memory / 2**30:.2f} GiB")

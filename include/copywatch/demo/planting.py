@@ -5,6 +5,7 @@ This is the truth that the demo is judged against, so it is fixed: two processes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -80,6 +81,11 @@ class Planted:
         return self.protected is not None
 
     @property
+    def crawled_before(self) -> bool:
+        """Whether it is a copy of a photo that is registered only after it was crawled."""
+        return self.protected in LATE_OWNER.photos
+
+    @property
     def hot_linked(self) -> bool:
         """Whether the page shows it from the owner's own site."""
         return self.edit == HOT_LINKED.name
@@ -102,7 +108,10 @@ BRUNO = Owner(
     ("05.jpg", "08.jpg", "14.jpg", "20.jpg", "21.jpg", "22.jpg"),
 )
 OWNERS = (ADA, BRUNO)
-PROTECTED: dict[str, Owner] = {photo: owner for owner in OWNERS for photo in owner.photos}
+"""Who registers before the first crawl."""
+LATE_OWNER = Owner("Clara Oyelaran", "clara@photographers.example", "clara-oyelaran", ("18.jpg", "24.jpg"))
+"""Who registers after the last: copies of these photos were crawled before anybody asked for them."""
+PROTECTED: dict[str, Owner] = {photo: owner for owner in (*OWNERS, LATE_OWNER) for photo in owner.photos}
 
 # One name has a '<' and one an '&': whoever shows them unescaped is seen at once.
 MEMBERS = {
@@ -245,10 +254,10 @@ def plant() -> Planting:
     return Planting(tuple(images))
 
 
-def write_intake(folder: Path) -> dict[Owner, list[Path]]:
+def write_intake(folder: Path, owners: Sequence[Owner] = OWNERS) -> dict[Owner, list[Path]]:
     """Write the protected originals under `folder`, in one sub-folder per owner; returns what was written."""
     written: dict[Owner, list[Path]] = {}
-    for owner in OWNERS:
+    for owner in owners:
         own = folder / owner.folder
         own.mkdir(parents=True, exist_ok=True)
         written[owner] = [own / photo for photo in owner.photos]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 
 from copywatch.demo.airflow_api import AirflowUser, wait_until
-from copywatch.demo.planting import OWNERS, Planting, plant, write_intake
+from copywatch.demo.planting import LATE_OWNER, OWNERS, Owner, Planting, plant, write_intake
 from copywatch.demo.services import Services
 from copywatch.errors import CopywatchError
 
-DAGS = ("protect_images", "watch_sites", "review_matches", "maintain_lake")
+DAGS = ("protect_images", "watch_sites", "review_matches", "maintain_lake", "calibrate_threshold")
 SITE = "lumen"
 _FIRST_RUN_SECONDS = 120
 _MAIL_SECONDS = 180
@@ -90,20 +90,29 @@ class Story:
             self.admin.make_pool("spark", 1, "Spark jobs at once")
             write_intake(self.services.folder / "intake")
             self.admin.unpause("protect_images")
-            runs = [
-                self.admin.trigger(
-                    "protect_images",
-                    {"owner_email": owner.email, "owner_name": owner.name, "folder": owner.folder},
-                )
-                for owner in OWNERS
-            ]
-            for run in runs:
-                self.admin.wait_for_run("protect_images", run)
+            self._register(OWNERS)
+
+    def protect_later(self) -> None:
+        """A third owner registers photos whose copies have been crawled already."""
+        with self.step("protect photos whose copies were crawled before (protect_images)"):
+            write_intake(self.services.folder / "intake", [LATE_OWNER])
+            self._register([LATE_OWNER])
+
+    def _register(self, owners: Sequence[Owner]) -> None:
+        runs = [
+            self.admin.trigger(
+                "protect_images", {"owner_email": owner.email, "owner_name": owner.name, "folder": owner.folder}
+            )
+            for owner in owners
+        ]
+        for run in runs:
+            self.admin.wait_for_run("protect_images", run)
 
     def watch(self) -> None:
         """The first crawl: switching the DAG on makes the scheduler start its first run."""
         with self.step("crawl the site, fingerprint, match, alert (watch_sites)"):
             self.admin.unpause("review_matches")
+            self.admin.unpause("calibrate_threshold")
             self.admin.unpause("watch_sites")
             wait_until(lambda: bool(self.admin.runs("watch_sites")), "the first run starts", _FIRST_RUN_SECONDS)
             self._finish_watch(self.admin.runs("watch_sites")[0]["dag_run_id"])

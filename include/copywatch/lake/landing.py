@@ -39,6 +39,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _TIMES = [field.name for field in CRAWL_STATS.columns if pa.types.is_timestamp(field.type)]
 _BYTES_COLUMN = "bytes"
 
+ROW_GROUP_BYTES = 4 * 2**20
+"""Of one row group: Spark splits a file between its tasks at row groups only."""
+
 
 def _folder_name(name: str, what: str) -> str:
     if not _NAME.fullmatch(name):
@@ -151,6 +154,7 @@ class ShardWriter:
             hidden,
             compression=self._compression,
             use_dictionary=self._dictionary,
+            row_group_size=max(1, len(self._batches) * ROW_GROUP_BYTES // max(1, self._size)),
             coerce_timestamps="us",
         )
         with hidden.open("rb") as file:
