@@ -55,7 +55,8 @@ lock: $(BIN)/uv ## compile requirements.txt, -dev.txt and -experiments.txt from 
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra experiments \
 		--constraint requirements.txt pyproject.toml --output-file requirements-experiments.txt
 
-EXPERIMENTS := distance_histogram matching_accuracy chamoso_tables rescoring robustness_grid
+EXPERIMENTS := distance_histogram matching_accuracy chamoso_tables tag_pruning inner_share rescoring robustness_grid \
+	extraction_and_matching seen_cost
 
 experiments: setup ## the papers' experiments; PHOTOS=a folder of photos, else the demo's few, which only print
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --requirement requirements-experiments.txt

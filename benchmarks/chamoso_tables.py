@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from benchmarks.copies import Copy
 from benchmarks.edits import CHAMOSO_KINDS, Edit
 from benchmarks.experiment import Experiment, some, started
-from benchmarks.methods import Described, Method
-from benchmarks.photos import Photo, Pictures, half
-from benchmarks.report import Result, Row, Table, publish
+from benchmarks.methods import BEYOND, Described, Method
+from benchmarks.photos import Photo, half
+from benchmarks.report import Result, Row, Table, heat_map, publish
 
 SIMILARITY = 0.99
 IMAGES = 1000
@@ -50,7 +50,8 @@ def successes(
 ) -> list[NDArray[np.bool_]]:
     """For each bound, whether the nearest is the original and lies within it: bool (queries,).
 
-    Of several nearest any may be it: a data set is asked for the most similar, and these are equally so.
+    Of several nearest any may be it: a data set is asked for the most similar, and these are equally so. What a method
+    does not compare is not the nearest.
 
     Args:
         distances: (queries, protected).
@@ -58,17 +59,18 @@ def successes(
         bounds: distances.
     """
     own = distances[np.arange(len(distances)), originals]
-    nearest = own <= distances.min(axis=1)
+    nearest = (own < BEYOND) & (own <= distances.min(axis=1))
     return [nearest & (own <= bound) for bound in bounds]
 
 
 def measured(experiment: Experiment, queried: Sequence[Photo]) -> dict[str, dict[str, Found]]:
     """Method -> kind -> what was found of it, with all photos protected and Th measured on the half `choose`."""
-    places = {photo.name: place for place, photo in enumerate(experiment.photos)}
-    originals = np.array([places[photo.name] for photo in queried], dtype=np.int64)
-    protected = {name: method.describe(Pictures(experiment.photos)) for name, method in experiment.methods.items()}
-    choose = Pictures(half(experiment.photos, "choose"))
-    bounds = {name: _bounds(method, method.describe(choose)) for name, method in experiment.methods.items()}
+    originals = np.array(experiment.places(queried), dtype=np.int64)
+    protected = experiment.protected()
+    choose = experiment.places(half(experiment.photos, "choose"))
+    bounds = {
+        name: _bounds(method, method.chosen(protected[name], choose)) for name, method in experiment.methods.items()
+    }
     found: dict[str, dict[str, Found]] = {method.name: {} for method in experiment.methods.values()}
     for kind in CHAMOSO_KINDS:
         right = {name: np.empty((len(bounds[name]), len(queried)), dtype=np.bool_) for name in experiment.methods}
@@ -110,11 +112,7 @@ def drawn(found: dict[str, dict[str, Found]]) -> Figure:
         shares = np.array(
             [[100 * getattr(kinds[kind.name], rule) for kinds in found.values()] for kind in CHAMOSO_KINDS]
         )
-        panel.imshow(shares, cmap="Greens", vmin=0, vmax=100, aspect="auto")
-        for (row, column), share in np.ndenumerate(shares):
-            panel.text(column, row, f"{share:.0f}", ha="center", va="center", color="white" if share > 60 else "black")
-        panel.set_xticks(range(len(found)), list(found), rotation=45, ha="right")
-        panel.set_title(title)
+        heat_map(panel, shares, list(found), title)
     panels[0].set_yticks(range(len(CHAMOSO_KINDS)), [kind.name for kind in CHAMOSO_KINDS])
     return figure
 

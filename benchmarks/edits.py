@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 # AugLy loads libmagic when it is imported, and not every machine has it; this import brings its own.
@@ -48,6 +49,7 @@ _QUARTER_TURNS = {
     180: Image.Transpose.ROTATE_180,
     270: Image.Transpose.ROTATE_270,
 }
+_GLOBAL_GENERATOR = Lock()
 _TEMPLATES = tuple(str(Path(SCREENSHOT_TEMPLATES_DIR) / name) for name in ("mobile.png", "web.png"))
 
 
@@ -131,7 +133,10 @@ def _blur(radius: int) -> Edit:
 
 
 def _noisy(photo: Image.Image, _: Sequence[Image.Image], rng: np.random.Generator) -> Image.Image:
-    return augly.random_noise(photo, var=NOISE_VARIANCE, seed=int(rng.integers(1 << 31)))
+    # AugLy seeds numpy's global generator and then draws from it; nobody may draw in between.
+    seed = int(rng.integers(1 << 31))
+    with _GLOBAL_GENERATOR:
+        return augly.random_noise(photo, var=NOISE_VARIANCE, seed=seed)
 
 
 def _brightness(factor: float) -> Edit:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.copies import CopyCache
-from benchmarks.methods import Method, methods
-from benchmarks.photos import DEMO_PHOTOS, Photo, different, read_photos
+from benchmarks.methods import Described, Method, methods
+from benchmarks.photos import DEMO_PHOTOS, Photo, Pictures, different, read_photos
 from benchmarks.report import RESULTS
 
 QUICK_PHOTOS = 300
+FILLERS = 3
+"""Other photos in a collage of four."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,15 @@ class Experiment:
         look_alikes = sum(photo.group == "look-alike" for photo in self.photos)
         more = f", {look_alikes} of them look-alikes" if look_alikes else ""
         return f"{len(self.photos):,} different photos{more}"
+
+    def protected(self) -> dict[str, Described]:
+        """For each method its descriptions of all photos, as protected ones."""
+        return {name: method.describe_protected(Pictures(self.photos)) for name, method in self.methods.items()}
+
+    def places(self, photos: Sequence[Photo]) -> list[int]:
+        """Where each of these photos stands among all."""
+        place = {photo.name: number for number, photo in enumerate(self.photos)}
+        return [place[photo.name] for photo in photos]
 
 
 @contextmanager
@@ -96,3 +107,14 @@ def some(photos: Sequence[Photo], count: int) -> list[Photo]:
     """At most `count` of the photos, the same ones every time, in their order: those whose names hash lowest."""
     kept = sorted(photos, key=lambda photo: hashlib.sha256(photo.name.encode()).digest())[:count]
     return sorted(kept, key=lambda photo: photo.name)
+
+
+def edited_sources(photos: Sequence[Photo], count: int) -> tuple[list[Photo], tuple[Photo, ...]]:
+    """Of which photos every edit is made, the same ones every time, and three others that fill the collages.
+
+    A sixth of the sources are look-alikes, as about of all photos; with fewer photos than `count` all are sources, and
+    with nothing left the fillers are sources too.
+    """
+    sources = some([photo for photo in photos if photo.group == "photo"], count * 5 // 6)
+    sources += some([photo for photo in photos if photo.group == "look-alike"], count // 6)
+    return sources, tuple(some([photo for photo in photos if photo not in sources] or photos, FILLERS))

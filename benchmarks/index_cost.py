@@ -125,16 +125,16 @@ def spread(algorithm: Algorithm, codes: NDArray[np.uint8]) -> str:
     return f"{distances.mean():.3f} ({distances.std():.3f})"
 
 
-def seconds(*works: Callable[[], Any]) -> list[float]:
+def seconds(*works: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> list[float]:
     """Of each piece of work the median of some runs, in turns; what is short is done many times a run."""
     taken: list[list[float]] = [[] for _ in works]
     for _ in range(REPEATS):
         for place, work in enumerate(works):
-            begun, times = time.perf_counter(), 0
-            while times == 0 or time.perf_counter() - begun < SHORTEST:
+            begun, times = clock(), 0
+            while times == 0 or clock() - begun < SHORTEST:
                 work()
                 times += 1
-            taken[place].append((time.perf_counter() - begun) / times)
+            taken[place].append((clock() - begun) / times)
     return [median(runs) for runs in taken]
 
 

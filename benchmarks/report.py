@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from tabulate import tabulate
 
 from benchmarks.photos import PROJECT
@@ -90,6 +93,15 @@ def publish(result: Result, folder: Path | None, today: date | None = None) -> N
         # Figure without pyplot draws with Agg: no display is needed. No software version in the file: a picture that
         # shows the same is the same bytes.
         result.figure.savefig(folder / f"{result.name}.png", dpi=120, metadata={"Software": None})
+
+
+def heat_map(panel: Axes, percent: NDArray[np.float64], columns: Sequence[str], title: str) -> None:
+    """Draw a table of shares in [0, 100], float64 (rows, columns), each in its cell; rows stay unnamed."""
+    panel.imshow(percent, cmap="Greens", vmin=0, vmax=100, aspect="auto")
+    for (row, column), share in np.ndenumerate(percent):
+        panel.text(column, row, f"{share:.0f}", ha="center", va="center", color="white" if share > 60 else "black")
+    panel.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
+    panel.set_title(title)
 
 
 def _cores() -> str:
