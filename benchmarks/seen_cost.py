@@ -350,8 +350,8 @@ def result(experiment: Experiment, spark: SparkSession, folder: Path) -> Result:
         Table(
             "Rows handed to Python at once",
             batches(spark, configs[-1], f"new-{images[-1]}", count),
-            f"{sizes[-1]:,} sightings, {images[-1]} new images. The first row is the jobs' default, which is meant "
-            "for rows that carry image bytes; those of `seen` carry none.",
+            f"{sizes[-1]:,} sightings, {images[-1]} new images. The first row is the other jobs' default, meant for "
+            "rows that carry image bytes, and all above is measured with it; `match_seen` itself uses the second.",
         ),
         Table(
             "On the disk",

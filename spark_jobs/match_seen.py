@@ -43,6 +43,9 @@ from spark_jobs.comparing import (
 
 log = logging.getLogger("spark_jobs.match_seen")
 
+ROWS_A_BATCH = 8192
+"""Rows handed to Python at once: sightings carry no image bytes, which the usual number is meant for."""
+
 _PAIR = ["sighting_id", "protected_id"]
 
 
@@ -170,7 +173,11 @@ def main() -> None:
     create_tables(config.warehouse)
     threshold = threshold_in_force(config, algorithm.name).value
     with log_context(run=run):
-        spark = SparkSession.builder.appName(f"match_seen {run}").getOrCreate()
+        spark = (
+            SparkSession.builder.appName(f"match_seen {run}")
+            .config("spark.sql.execution.arrow.maxRecordsPerBatch", ROWS_A_BATCH)
+            .getOrCreate()
+        )
         done = match_seen(spark, run, algorithm.name, threshold, config)
         log.info("done\n%s", table(done, title=f"match_seen, {identity(algorithm)}, Th = {threshold:.4f}"))
         spark.stop()
