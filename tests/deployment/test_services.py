@@ -199,7 +199,11 @@ def test_a_reviewer_decides_and_does_nothing_else(deployment: Native, admin: Air
     assert reviewer.reviews() == []
     assert {dag["dag_id"] for dag in reviewer.request("GET", "/api/v2/dags")["dags"]} == {"review_matches"}
     views = [view for one in reviewer.request("GET", "/api/v2/plugins")["plugins"] for view in one["external_views"]]
-    assert [view["name"] for view in views] == ["Review"], "without it the menu has no way to the review page"
+    assert [view["name"] for view in views] == ["Review", "Thresholds"], "without them the menu has no way to the pages"
+    # A reviewer may look at the thresholds, not choose one.
+    assert _status(reviewer, "GET", "/copywatch/thresholds", None) == 200
+    choice = {"algorithm": "mao/1", "rule": "rescored", "method": "default"}
+    assert _status(reviewer, "POST", "/copywatch/thresholds/choice", choice) == 403
     # The right to decide is checked before the review is looked for.
     assert _status(reviewer, "POST", "/copywatch/review/1/decision", {"decision": "accepted"}) == 404
     for method, path, body in (
@@ -225,11 +229,12 @@ def test_airflow_sends_a_job_to_the_cluster(deployment: Native, admin: AirflowUs
     admin.unpause("protect_images")
     run = admin.trigger("protect_images", {"owner_email": "ada@owners.example", "owner_name": "Ada", "folder": "ada"})
     admin.wait_for_run("protect_images", run, 180)
-    (application,) = _master(deployment)["completedapps"]
-    assert application["name"].startswith("fingerprint_images")
-    assert application["state"] == "FINISHED"
-    assert application["cores"] == 1
-    assert application["memoryperexecutor"] == 1024
+    applications = _master(deployment)["completedapps"]
+    assert sorted(one["name"].split()[0] for one in applications) == ["fingerprint_images", "match_seen"]
+    for application in applications:
+        assert application["state"] == "FINISHED"
+        assert application["cores"] == 1
+        assert application["memoryperexecutor"] == 1024
     (mail,) = inbox[0].mails
     assert mail["to"] == "Ada <ada@owners.example>"
     from copywatch.lake.schemas import PROTECTED
