@@ -291,7 +291,8 @@ class Services:
     def stop(self) -> None:
         """End every process, youngest first; what does not go in time is killed."""
         self._ended.set()
-        descendants = psutil.Process().children(recursive=True)
+        # Theirs alone: this process may have other children, which others need.
+        own = [process for _, child in self._children for process in _family(child.pid)]
         for _, child in reversed(self._children):
             # Airflow's processes leave in order on SIGINT only.
             with contextlib.suppress(ProcessLookupError):
@@ -300,7 +301,7 @@ class Services:
         for _, child in reversed(self._children):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.1, until - time.monotonic()))
-        _, alive = psutil.wait_procs(descendants, timeout=3)
+        _, alive = psutil.wait_procs(own, timeout=3)
         for stop in (psutil.Process.terminate, psutil.Process.kill):
             for process in alive:
                 with contextlib.suppress(psutil.Error):
@@ -308,6 +309,14 @@ class Services:
             _, alive = psutil.wait_procs(alive, timeout=5)
         if self._postgres is not None:
             _stop_postgres(self._postgres)
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _stop_postgres(folder: Path) -> None:
