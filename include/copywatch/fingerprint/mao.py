@@ -60,7 +60,7 @@ class Mao:
             authors'. The default 0.5 makes the four levels equally likely. Among photographs no f from 0.25 to 0.75
             finds more mildly edited copies than chance explains (at a measured 1e-4: 98.32 % with 0.5, 98.13 % with
             0.25, at most 98.55 %), so the natural choice stands; where like objects on one ground are protected too,
-            larger ones find more (83.5 % with 0.75 against 80.7 %). See docs/results/inner_share.md.
+            larger ones find more (83.3 % with 0.75 against 80.4 %). See docs/results/inner_share.md.
 
     How the default threshold was measured (f = 0.5, this code, the decoding of `copywatch.decode`):
 
