@@ -1,0 +1,1 @@
+"""Local features: what finds a picture in a crop, a collage or a screenshot, where a global fingerprint cannot."""
