@@ -23,13 +23,11 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from copywatch.errors import CopywatchError
 from copywatch.fingerprint import algorithm_named, identity
-from copywatch.fingerprint.views import VIEW, views_of
 from copywatch.lake import delta
 from copywatch.lake.identity import run_key
 from copywatch.lake.schemas import DETECTED, MATCHES, PROTECTED, SEEN, THRESHOLDS
 from copywatch.lake.tables import create_tables, replace_rows
 from copywatch.logs import log_context, log_to_stderr, table
-from copywatch.matching import search_code_of
 from copywatch.matching.calibration import (
     FEWEST_IMAGES,
     Calibration,
@@ -41,10 +39,11 @@ from copywatch.matching.calibration import (
     numbered,
 )
 from copywatch.matching.calibration_rows import Measured, rows_of_calibration
-from copywatch.matching.pair_distances import CodeDistances, PairDistances, ScoreDistances
+from copywatch.matching.pair_distances import PairDistances, distances_of
 from copywatch.rule import Rule
 from copywatch.settings import Settings, settings
 from copywatch.threshold import rule_for
+from spark_jobs.comparing import HAS_VIEWS
 
 log = logging.getLogger("spark_jobs.calibrate_threshold")
 
@@ -84,8 +83,7 @@ def described(rows: DataFrame, version: str, rule: Rule) -> Column:
     """What is compared of each row; null: it has no such thing, as it is of another algorithm or older."""
     own = f.when(f.col("algorithm") == version, f.col("views" if rule is Rule.RESCORED else "fingerprint"))
     if rule is Rule.RESCORED:
-        size = f.length("views")
-        return f.when((size > 0) & (size % VIEW.itemsize == 0), own)
+        return f.when(f.expr(HAS_VIEWS), own)
     return f.coalesce(own, f.col("other_fingerprints")[version]) if "other_fingerprints" in rows.columns else own
 
 
@@ -175,20 +173,9 @@ def sample_of(images: DataFrame, matches: DataFrame, algorithm: str, rule: Rule)
     return Sample(
         images=[Measured(row["id"], row["protected"], row["address"] or "") for row in rows],
         pictures=pictures,
-        distances=_distances([bytes(row["described"]) for row in rows], [row["protected"] for row in rows],
-                             algorithm, rule),
+        distances=distances_of([bytes(row["described"]) for row in rows], [row["protected"] for row in rows],
+                               algorithm, rule),
     )  # fmt: skip
-
-
-def _distances(described: list[bytes], is_protected: list[bool], algorithm: str, rule: Rule) -> PairDistances:
-    if rule is Rule.RESCORED:
-        return ScoreDistances([views_of(one) for one in described], is_protected)
-    code = search_code_of(algorithm_named(algorithm))
-    wrong = next((len(one) for one in described if len(one) != code.code_bytes), None)
-    if wrong is not None:
-        raise CopywatchError(f"a fingerprint of {algorithm} has {wrong} bytes, not {code.code_bytes}")
-    codes = np.frombuffer(b"".join(described), dtype=np.uint8).reshape(-1, code.code_bytes)
-    return CodeDistances(codes, code, is_protected)
 
 
 def measured_parts(spark: SparkSession, sample: Sample) -> DataFrame:

@@ -16,7 +16,6 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from copywatch.fingerprint import algorithm_named
 from copywatch.fingerprint.views import VIEW
 from copywatch.lake import delta
 from copywatch.lake.schemas import MATCHES
@@ -48,7 +47,8 @@ PASS_IMAGES = 5_000
 """Newly protected images that are collected, and sent to every task, at once: 33 MB of views, 5 MB of index."""
 
 _PAIRS = from_arrow_schema(PAIRS)
-_HAS_VIEWS = f"coalesce(length(views) > 0 AND length(views) % {VIEW.itemsize} = 0, false)"
+HAS_VIEWS = f"coalesce(length(views) > 0 AND length(views) % {VIEW.itemsize} = 0, false)"
+"""SQL: whether a row's views are whole records; rows of an earlier version have none."""
 
 
 def terms_of(algorithm: str, threshold: float, config: Settings) -> Terms:
@@ -57,9 +57,7 @@ def terms_of(algorithm: str, threshold: float, config: Settings) -> Terms:
     Raises:
         SettingsError: no algorithm has that name.
     """
-    rule = rule_for(algorithm, config)
-    plain = threshold if rule is Rule.PAPER else algorithm_named(algorithm).threshold
-    return Terms(algorithm, rule, threshold, plain, config.identical_bound)
+    return Terms.of(algorithm, rule_for(algorithm, config), threshold, config.identical_bound)
 
 
 def in_force(protected: DataFrame, algorithm: str, now: datetime) -> DataFrame:
@@ -155,8 +153,8 @@ def all_pairs(sightings: DataFrame, protected: DataFrame, terms: Terms, coverage
     if terms.rule is Rule.PAPER:
         shards = shards_of_tags(protected, Rule.PAPER)
         return found.union(pairs_in_tags(queries, protected, terms, Rule.PAPER, shards))
-    seeing, blind = protected.where(_HAS_VIEWS), protected.where(f"NOT {_HAS_VIEWS}")
-    with_views = queries.where(_HAS_VIEWS)
+    seeing, blind = protected.where(HAS_VIEWS), protected.where(f"NOT {HAS_VIEWS}")
+    with_views = queries.where(HAS_VIEWS)
     shards = shards_of_tags(seeing, Rule.RESCORED)
     found = found.union(pairs_in_tags(with_views, seeing, terms, Rule.RESCORED, shards))
     shards = shards_of_tags(blind, Rule.PAPER)
@@ -167,7 +165,7 @@ def all_pairs(sightings: DataFrame, protected: DataFrame, terms: Terms, coverage
             ", ".join(sorted(shards)),
         )
         found = found.union(pairs_in_tags(with_views, blind, terms, Rule.PAPER, shards))
-    without = queries.where(f"NOT {_HAS_VIEWS}")
+    without = queries.where(f"NOT {HAS_VIEWS}")
     if not without.isEmpty():
         log.warning("sightings without views, fingerprinted by an earlier version: compared by the paper's rule")
         shards = shards_of_tags(protected, Rule.PAPER)

@@ -10,13 +10,11 @@ import numpy as np
 from copywatch.errors import EvaluationError
 from copywatch.evaluation.compare import Side
 from copywatch.evaluation.progress import Progress
-from copywatch.fingerprint.registry import algorithm_named
 from copywatch.hostile_text import plain
 from copywatch.matching import calibration
 from copywatch.matching.calibration import Calibration, Part, Pictures, block_pairs, measured, numbered
 from copywatch.matching.calibration_rows import Method
-from copywatch.matching.codes import search_code_of
-from copywatch.matching.pair_distances import CodeDistances, PairDistances, ScoreDistances
+from copywatch.matching.pair_distances import PairDistances, distances_of
 from copywatch.rule import Rule
 from copywatch.threshold import ThresholdInForce
 
@@ -46,7 +44,9 @@ def calibrated(
     pictures = numbered(known_by, [(f"place {one}", f"place {other}") for one, other in same])
     places = _chosen(images.names)
     of_measured = pictures[np.array(places, dtype=np.int64)]
-    distances = _distances(algorithm, rule, images, places, [place < protected for place in places])
+    shown = [images.images[place] for place in places]
+    compared = [one.views if rule is Rule.RESCORED else one.fingerprint for one in shown]
+    distances = distances_of(compared, [place < protected for place in places], algorithm, rule)
     try:
         parts = _parts(distances, Pictures(of_measured, of_measured))
         found = calibration.calibrated(parts, images=len(places), steps=distances.steps, rate=rate)
@@ -62,17 +62,6 @@ def _chosen(names: Sequence[str]) -> list[int]:
         range(len(names)), key=lambda place: hashlib.sha256(names[place].encode(errors="surrogateescape")).digest()
     )
     return sorted(drawn[:MOST_IMAGES])
-
-
-def _distances(
-    algorithm: str, rule: Rule, images: Side, places: Sequence[int], is_protected: Sequence[bool]
-) -> PairDistances:
-    if rule is Rule.RESCORED:
-        return ScoreDistances(images.views(places), is_protected)
-    code = search_code_of(algorithm_named(algorithm))
-    codes = b"".join(images.images[place].fingerprint for place in places)
-    matrix = np.frombuffer(codes, dtype=np.uint8).reshape(len(places), code.code_bytes)
-    return CodeDistances(matrix, code, is_protected)
 
 
 def _parts(distances: PairDistances, pictures: Pictures) -> Iterator[Part]:

@@ -169,13 +169,7 @@ def evaluate(
         limit = wanted
     else:
         limit = _calibrated(name, in_force, originals, sightings, entries, right, wanted)
-    terms = Terms(
-        name,
-        in_force,
-        limit.value,
-        limit.value if in_force is Rule.PAPER else chosen.threshold,
-        config.identical_bound,
-    )
+    terms = Terms.of(name, in_force, limit.value, config.identical_bound)
     judge = Judge(entries, right, Sides(sightings, originals, terms, config.tag_coverage))
     unusable = [
         {"file": str(folders[side].root / one), "reason": OUTSIDE}

@@ -23,11 +23,14 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
+from copywatch.errors import CopywatchError
 from copywatch.fingerprint.mao import BLOCKS, SYMBOLS, unpacked
-from copywatch.fingerprint.views import VIEW, Kind
+from copywatch.fingerprint.registry import algorithm_named
+from copywatch.fingerprint.views import VIEW, Kind, views_of
 from copywatch.matching.candidates import Images
-from copywatch.matching.codes import EVEN_WEIGHT_WORDS, SearchCode
+from copywatch.matching.codes import EVEN_WEIGHT_WORDS, SearchCode, search_code_of
 from copywatch.matching.score import BOTH_FLAT_CHARGE, HALF_FLAT_CHARGE, PDQ_SHARE
+from copywatch.rule import Rule
 
 UNMEASURED = -1
 """Instead of a distance: nothing of the pair can be compared."""
@@ -166,6 +169,32 @@ class CodeDistances(PairDistances):
         # A differing bit turns a product of +1 into -1.
         differing: NDArray[np.int64] = (self._search_codes.shape[1] * 8 - products.astype(np.int64)) // self._bits
         return differing
+
+
+def distances_of(
+    described: Sequence[bytes], is_protected: Sequence[bool], algorithm: str, rule: Rule
+) -> ScoreDistances | CodeDistances:
+    """The distances that a rule compares with Th.
+
+    Args:
+        described: of each image its views, or its encoded fingerprint by the paper's rule.
+        is_protected: of each image whether it is a protected one.
+        algorithm: name of the algorithm.
+        rule: the rule.
+
+    Raises:
+        SettingsError: no algorithm has that name.
+        CopywatchError: a fingerprint has another length than the algorithm's.
+        ValueError: views are no whole records, or not as many answers as images.
+    """
+    if rule is Rule.RESCORED:
+        return ScoreDistances([views_of(one) for one in described], is_protected)
+    code = search_code_of(algorithm_named(algorithm))
+    wrong = next((len(one) for one in described if len(one) != code.code_bytes), None)
+    if wrong is not None:
+        raise CopywatchError(f"a fingerprint of {algorithm} has {wrong} bytes, not {code.code_bytes}")
+    codes = np.frombuffer(b"".join(described), dtype=np.uint8).reshape(-1, code.code_bytes)
+    return CodeDistances(codes, code, is_protected)
 
 
 def _largest_products(sightings: Vectors, protected: Vectors) -> NDArray[np.float32]:

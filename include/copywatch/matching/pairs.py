@@ -75,6 +75,16 @@ class Terms:
     plain_threshold: float
     identical_bound: float
 
+    @classmethod
+    def of(cls, algorithm: str, rule: Rule, threshold: float, identical_bound: float) -> Terms:
+        """Terms of a rule's Th; where that is not the paper's, the paper's Th is the algorithm's own.
+
+        Raises:
+            SettingsError: no algorithm has that name.
+        """
+        plain = threshold if rule is Rule.PAPER else algorithm_named(algorithm).threshold
+        return cls(algorithm, rule, threshold, plain, identical_bound)
+
 
 def rescored_pairs(index: RescoredIndex, sightings: pa.Table, terms: Terms) -> pa.Table:
     """All pairs of sightings with views and the images of `index` with T < 2 by the rule "rescored"; `PAIRS`.
