@@ -28,7 +28,7 @@ from benchmarks.report import Result, Row, Table, publish
 from copywatch.decode import decode
 from copywatch.features import extract
 from copywatch.features.extract import DetectedPoints, Keypoints, detected_points, keypoints, protected_points
-from copywatch.features.points import CODE_BYTES, POINT, Points, packed
+from copywatch.features.points import CODE_BYTES, POSITION, Points, packed
 from copywatch.features.thumbnail import thumbnail
 from copywatch.features.votes import (
     LEAST_REFERENCE,
@@ -363,7 +363,7 @@ def cost_rows(experiment: Experiment, material: Material) -> list[Row]:
     decoded = (photo.image() for photo in some(experiment.photos, len(experiment.photos)))
     large = list(islice((image for image in decoded if max(image.size) >= extract.LONGEST_SIDE), TIMED))
     pictures = np.array([len(thumbnail(image)) for image in every])
-    stored = pictures + [len(packed(protected_points(image))) for image in every]
+    stored = pictures + [sum(map(len, packed(protected_points(image)))) for image in every]
     counts = np.array([len(codes) for codes in material.codes])
     found = np.array([len(keypoints(image).xy) for image in every])
     timed = {f"{len(large)} images of 512 pixels and more": large, "any images": every[:: MEASURED // TIMED]}
@@ -373,7 +373,7 @@ def cost_rows(experiment: Experiment, material: Material) -> list[Row]:
         rows.append((f"points as detected, both hands, {name}", _milliseconds(detected_points, images), "ms"))
         rows.append((f"thumbnail, {name}", _milliseconds(thumbnail, images), "ms"))
     rows += [
-        ("a point", POINT.itemsize, "bytes"),
+        ("a point", CODE_BYTES + POSITION.itemsize, "bytes"),
         ("thumbnail, mean", round(float(pictures.mean())), "bytes"),
         ("points and thumbnail, mean", round(float(stored.mean())), "bytes"),
         ("points and thumbnail, 95 % have less", round(float(np.quantile(stored, 0.95))), "bytes"),

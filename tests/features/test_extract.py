@@ -266,7 +266,7 @@ def test_any_picture_has_a_bounded_number_of_points(name: str) -> None:
     assert len(protected) <= PROTECTED_POINTS
     assert len(detected.upright) == len(detected.mirrored) <= DETECTED_POINTS
     for points in (protected, detected.upright, detected.mirrored):
-        assert packed(unpacked(packed(points), points.size)) == packed(points)
+        assert packed(unpacked(*packed(points), points.size)) == packed(points)
     if name in CROWDED:
         assert len(detected.upright) > 100
     assert same(protected, protected_points(picture))
@@ -278,8 +278,8 @@ def test_a_picture_may_have_no_point(name: str) -> None:
     assert len(protected_points(picture)) == 0
     detected = detected_points(picture)
     assert len(detected.upright) == len(detected.mirrored) == 0
-    assert packed(detected.upright) == b""
-    assert len(unpacked(b"", detected.upright.size)) == 0
+    assert packed(detected.upright) == (b"", b"")
+    assert len(unpacked(b"", b"", detected.upright.size)) == 0
 
 
 def test_the_picture_given_stays_as_it_is() -> None:

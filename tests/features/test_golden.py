@@ -1,8 +1,8 @@
 """Points and codes that must stay the same: the tables keep them.
 
-`golden/*.points` is `packed(protected_points(photo))` of the demo's photos, `golden/codes.txt` the codes of descriptors
-that are computed here. Whole numbers make codes the same everywhere; points come out of OpenCV's floating point, which
-may differ between machines.
+`golden/*.codes` and `*.positions` are `packed(protected_points(photo))` of the demo's photos, `golden/codes.txt` the
+codes of descriptors that are computed here. Whole numbers make codes the same everywhere; points come out of OpenCV's
+floating point, which may differ between machines.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def test_codes_of_given_descriptors_are_the_same_everywhere() -> None:
 def test_points_of_the_demos_photos_are_the_golden_ones_within_a_few_bits(photos: dict[str, Image.Image]) -> None:
     for name, photo in photos.items():
         ours = protected_points(photo)
-        golden = unpacked((GOLDEN / f"{name}.points").read_bytes(), ours.size)
+        golden = unpacked(*((GOLDEN / f"{name}.{column}").read_bytes() for column in ("codes", "positions")), ours.size)
         apart = np.abs(golden.xy[:, np.newaxis] - ours.xy).max(axis=2)
         turn = np.abs((golden.angle[:, np.newaxis] - ours.angle + np.pi) % (2 * np.pi) - np.pi)
         octaves = np.abs(np.log2(golden.scale[:, np.newaxis]) - np.log2(ours.scale))

@@ -150,7 +150,7 @@ def test_the_shipped_file_is_the_one_that_was_learned() -> None:
 
 @pytest.mark.usefixtures("forgotten_model")
 def test_another_model_in_its_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(itq.importlib.resources, "files", lambda _package: tmp_path)
+    monkeypatch.setattr(importlib.resources, "files", lambda _package: tmp_path)
     with pytest.raises(MachineError, match="missing"):
         model()
     (tmp_path / itq.MODEL_FILE).write_bytes(Itq(np.zeros((128, 128), np.int16), np.zeros(128, np.int64)).written())

@@ -1,4 +1,4 @@
-"""Points and their packed record."""
+"""Points and their packed columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from copywatch.features.points import CODE_BYTES, MOST_POINTS, MOST_SCALE, MOST_SIDE, POINT, Points, packed, unpacked
+from copywatch.features.points import (
+    CODE_BYTES,
+    MOST_POINTS,
+    MOST_SCALE,
+    MOST_SIDE,
+    POSITION,
+    Packed,
+    Points,
+    packed,
+    unpacked,
+)
 
 
 @st.composite
@@ -39,25 +49,25 @@ def a_point(**changed: object) -> dict[str, object]:
     return {**one, **changed}
 
 
-def test_a_record_is_22_bytes() -> None:
-    assert POINT.itemsize == 22
+def test_a_point_is_22_bytes() -> None:
+    assert CODE_BYTES + POSITION.itemsize == 22
 
 
-def test_the_layout_of_a_record() -> None:
+def test_the_layout() -> None:
     points = Points(
         size=(512, 400),
-        xy=np.array([[1.5, 300.25]], dtype=np.float32),
-        scale=np.array([4.0], dtype=np.float32),
-        angle=np.array([np.pi / 2], dtype=np.float32),
-        codes=np.arange(16, dtype=np.uint8)[np.newaxis],
+        xy=np.array([[1.5, 300.25], [2.0, 0.0]], dtype=np.float32),
+        scale=np.array([4.0, 1.0], dtype=np.float32),
+        angle=np.array([np.pi / 2, 0.0], dtype=np.float32),
+        codes=np.arange(32, dtype=np.uint8).reshape(2, 16),
     )
-    expected = bytes(range(16)) + (96).to_bytes(2, "little") + (19_216).to_bytes(2, "little") + bytes([48, 64])
-    assert packed(points) == expected
+    first = (96).to_bytes(2, "little") + (19_216).to_bytes(2, "little") + bytes([48, 64])
+    assert packed(points) == Packed(bytes(range(32)), first + (128).to_bytes(2, "little") + bytes(4))
 
 
 @given(some_points())
 def test_what_is_read_back_is_within_the_stated_steps(points: Points) -> None:
-    back = unpacked(packed(points), points.size)
+    back = unpacked(*packed(points), points.size)
     assert len(back) == len(points)
     assert back.size == points.size
     np.testing.assert_array_equal(back.codes, points.codes)
@@ -67,41 +77,49 @@ def test_what_is_read_back_is_within_the_stated_steps(points: Points) -> None:
     assert (np.minimum(turned, 2 * np.pi - turned) <= np.pi / 256 + 1e-5).all()
 
 
-@given(st.binary(max_size=500), st.tuples(st.integers(1, MOST_SIDE), st.integers(1, MOST_SIDE)))
-def test_any_bytes_are_refused_or_are_points_that_pack_to_them(data: bytes, size: tuple[int, int]) -> None:
+@given(st.binary(max_size=200), st.binary(max_size=80), st.tuples(st.integers(1, MOST_SIDE), st.integers(1, MOST_SIDE)))
+def test_any_bytes_are_refused(codes: bytes, positions: bytes, size: tuple[int, int]) -> None:
+    """Or they are points that pack to them, if both lengths fit each other and all lie inside."""
     try:
-        points = unpacked(data, size)
+        points = unpacked(codes, positions, size)
     except ValueError:
-        records = np.frombuffer(data[: len(data) // 22 * 22], dtype=POINT)
+        records = np.frombuffer(positions[: len(positions) // 6 * 6], dtype=POSITION)
         outside = (records["x"] > size[0] * 64) | (records["y"] > size[1] * 64)
-        assert len(data) % 22 or outside.any()
+        assert len(codes) % 16 or len(positions) * 16 != len(codes) * 6 or outside.any()
     else:
-        assert packed(points) == data
+        assert packed(points) == (codes, positions)
 
 
-@given(st.binary(min_size=CODE_BYTES + 6, max_size=CODE_BYTES + 6))
-def test_every_scale_and_angle_of_a_record_is_read(record: bytes) -> None:
-    inside = record[:16] + bytes(4) + record[20:]
-    assert packed(unpacked(inside, (1, 1))) == inside
+@given(st.integers(0, 9).flatmap(lambda n: st.tuples(*(st.binary(min_size=n * k, max_size=n * k) for k in (16, 2)))))
+def test_every_scale_and_angle_of_a_record_is_read(columns: tuple[bytes, bytes]) -> None:
+    codes, turns = columns
+    positions = b"".join(bytes(4) + turns[n : n + 2] for n in range(0, len(turns), 2))
+    assert packed(unpacked(codes, positions, (1, 1))) == (codes, positions)
 
 
-@pytest.mark.parametrize("data", [b"x", bytes(21), bytes(23), bytes(22 * MOST_POINTS + 22)])
-def test_lengths_that_no_record_has_are_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="22 bytes each"):
-        unpacked(data, (512, 512))
+@pytest.mark.parametrize("codes", [b"x", bytes(15), bytes(17), bytes(16 * MOST_POINTS + 16)])
+def test_lengths_that_no_codes_have_are_refused(codes: bytes) -> None:
+    with pytest.raises(ValueError, match="codes of 16 bytes each"):
+        unpacked(codes, bytes(len(codes) // 16 * 6), (512, 512))
+
+
+@pytest.mark.parametrize("positions", [b"", b"x", bytes(6), bytes(11), bytes(13), bytes(18)])
+def test_positions_of_another_number_of_points_are_refused(positions: bytes) -> None:
+    with pytest.raises(ValueError, match="positions are not those of 2 points"):
+        unpacked(bytes(32), positions, (512, 512))
 
 
 @pytest.mark.parametrize("size", [(0, 10), (10, 0), (-1, 5), (MOST_SIDE + 1, 5), (5, 1 << 40)])
 def test_sizes_that_no_scaled_picture_has_are_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="1 to 1023 pixels"):
-        unpacked(b"", size)
+        unpacked(b"", b"", size)
 
 
 def test_a_point_outside_the_picture_is_refused() -> None:
-    record = np.zeros(1, dtype=POINT)
+    record = np.zeros(1, dtype=POSITION)
     record["x"] = 100 * 64 + 1
     with pytest.raises(ValueError, match="outside its picture of 100 x 50"):
-        unpacked(record.tobytes(), (100, 50))
+        unpacked(bytes(16), record.tobytes(), (100, 50))
 
 
 def test_more_points_than_a_picture_is_given_are_not_packed() -> None:

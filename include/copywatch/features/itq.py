@@ -11,8 +11,6 @@ and docs/results/train_itq.md says of what.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.resources
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -20,7 +18,7 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
-from copywatch.errors import MachineError
+from copywatch.features.shipped import shipped
 
 IDENTITY = "sift-itq/1"
 """Name and version of the whole chain from pixels to codes; codes of different versions are never compared."""
@@ -85,16 +83,7 @@ def model() -> Itq:
     Raises:
         MachineError: the file is missing or is not the one that was shipped.
     """
-    file = importlib.resources.files("copywatch.features").joinpath(MODEL_FILE)
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise MachineError(
-            f"{MODEL_FILE} is missing from copywatch.features ({error}); install Copywatch again"
-        ) from error
-    if hashlib.sha256(data).hexdigest() != MODEL_SHA256:
-        raise MachineError(f"{MODEL_FILE} in copywatch.features is not the one of {IDENTITY}; install Copywatch again")
-    return read_model(data)
+    return read_model(shipped(MODEL_FILE, MODEL_SHA256, IDENTITY))
 
 
 @dataclass(frozen=True)

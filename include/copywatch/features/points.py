@@ -1,8 +1,9 @@
-"""Points of a picture with their binary codes, and the packed record that a table keeps of each."""
+"""Points of a picture with their binary codes, and the two packed columns that a table keeps of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +11,9 @@ from numpy.typing import NDArray
 CODE_BYTES = 16
 """128 bits of `copywatch.features.itq`."""
 
-POINT = np.dtype(
-    [("code", np.uint8, (CODE_BYTES,)), ("x", "<u2"), ("y", "<u2"), ("log_scale", np.uint8), ("angle", np.uint8)]
-)
-"""22 bytes a point: the code; x and y in steps of 1/64 pixel; scale in steps of 1/24 octave from one pixel on; angle in
-steps of 1/256 turn."""
+POSITION = np.dtype([("x", "<u2"), ("y", "<u2"), ("log_scale", np.uint8), ("angle", np.uint8)])
+"""6 bytes a point: x and y in steps of 1/64 pixel; scale in steps of 1/24 octave from one pixel on; angle in steps of
+1/256 turn."""
 
 PIXEL_STEPS = 64
 OCTAVE_STEPS = 24
@@ -73,8 +72,20 @@ class Points:
         return len(self.xy)
 
 
-def packed(points: Points) -> bytes:
-    """The points as records `POINT`, 22 bytes each, in their order; `size` is kept beside them.
+class Packed(NamedTuple):
+    """A picture's points as bytes; their order is the same in both.
+
+    Attributes:
+        codes: `CODE_BYTES` a point. A search reads these alone.
+        positions: a record `POSITION` for each.
+    """
+
+    codes: bytes
+    positions: bytes
+
+
+def packed(points: Points) -> Packed:
+    """The points as 16 + 6 bytes each, in their order; `size` is kept beside them.
 
     What is read back by `unpacked` lies within 1/128 pixel, 1/48 octave (1.5 %) and 1/512 turn (0.7 degrees) of what
     was packed. Codes are kept exactly.
@@ -84,33 +95,48 @@ def packed(points: Points) -> bytes:
     """
     if len(points) > MOST_POINTS:
         raise ValueError(f"{len(points)} points; at most {MOST_POINTS} are kept of a picture")
-    records = np.empty(len(points), dtype=POINT)
-    records["code"] = points.codes
+    positions = np.empty(len(points), dtype=POSITION)
     places = np.rint(points.xy.astype(np.float64) * PIXEL_STEPS)
-    records["x"], records["y"] = places[:, 0], places[:, 1]
-    records["log_scale"] = np.rint(np.log2(points.scale.astype(np.float64)) * OCTAVE_STEPS)
-    records["angle"] = np.rint(points.angle.astype(np.float64) * (TURN_STEPS / (2 * np.pi))) % TURN_STEPS
-    return records.tobytes()
+    positions["x"], positions["y"] = places[:, 0], places[:, 1]
+    positions["log_scale"] = np.rint(np.log2(points.scale.astype(np.float64)) * OCTAVE_STEPS)
+    positions["angle"] = np.rint(points.angle.astype(np.float64) * (TURN_STEPS / (2 * np.pi))) % TURN_STEPS
+    return Packed(points.codes.tobytes(), positions.tobytes())
 
 
-def unpacked(data: bytes, size: tuple[int, int]) -> Points:
+def unpacked(codes: bytes, positions: bytes, size: tuple[int, int]) -> Points:
     """The points that `packed` wrote.
 
     Args:
-        data: the records.
+        codes: as in `Packed`.
+        positions: likewise.
         size: (width, height) of the scaled picture, in pixels.
 
     Raises:
-        ValueError: `data` is no whole number of records, or more than `MOST_POINTS`, or a point lies outside `size`.
+        ValueError: the two are not of the same whole number of points, or of more than `MOST_POINTS`, or a point lies
+            outside `size`.
     """
-    count, rest = divmod(len(data), POINT.itemsize)
-    if rest or count > MOST_POINTS:
-        raise ValueError(f"{len(data)} bytes are not 0 to {MOST_POINTS} points of {POINT.itemsize} bytes each")
-    records = np.frombuffer(data, dtype=POINT)
+    table = unpacked_codes(codes)
+    if len(positions) != len(table) * POSITION.itemsize:
+        raise ValueError(
+            f"{len(positions)} bytes of positions are not those of {len(table)} points, {POSITION.itemsize} bytes each"
+        )
+    records = np.frombuffer(positions, dtype=POSITION)
     return Points(
         size=size,
         xy=(np.stack([records["x"], records["y"]], axis=1) / PIXEL_STEPS).astype(np.float32),
         scale=(2.0 ** (records["log_scale"] / OCTAVE_STEPS)).astype(np.float32),
         angle=(records["angle"] * (2 * np.pi / TURN_STEPS)).astype(np.float32),
-        codes=records["code"].copy(),
+        codes=table,
     )
+
+
+def unpacked_codes(codes: bytes) -> NDArray[np.uint8]:
+    """The codes alone, uint8 (N, 16), a copy.
+
+    Raises:
+        ValueError: the bytes are no whole number of codes, or more than `MOST_POINTS`.
+    """
+    count, rest = divmod(len(codes), CODE_BYTES)
+    if rest or count > MOST_POINTS:
+        raise ValueError(f"{len(codes)} bytes are not 0 to {MOST_POINTS} codes of {CODE_BYTES} bytes each")
+    return np.frombuffer(codes, dtype=np.uint8).reshape(count, CODE_BYTES).copy()
