@@ -51,7 +51,8 @@ LABEL org.opencontainers.image.title="Copywatch" \
 # Volumes take over the owner of the folder that they are first mounted on.
 RUN install --directory --owner=copywatch --group=copywatch --mode=0750 \
     /var/lib/airflow /var/log/airflow /var/spark /var/lib/copywatch \
-    /var/lib/copywatch/warehouse /var/lib/copywatch/landing /var/lib/copywatch/images /var/lib/copywatch/intake
+    /var/lib/copywatch/warehouse /var/lib/copywatch/landing /var/lib/copywatch/index /var/lib/copywatch/images \
+    /var/lib/copywatch/intake
 COPY --from=packages /opt/copywatch/.venv .venv
 COPY --from=prepared /opt/copywatch/prepared prepared
 COPY . .

@@ -3,7 +3,9 @@
 
 **receive** enters an application for each image of one folder below the intake folder: what is no usable image, or is
 protected already, is refused with its reason. **fingerprint** is a Spark job that tags and fingerprints the accepted
-ones into `protected`. **match_seen** is another: it looks for copies among all images that were crawled before.
+ones into `protected`, and their local features into `features`. **index** is another: it takes these into the search
+index, and those that are no longer protected out of it. **match_seen** is a third: it looks for copies among all images
+that were crawled before.
 **record** puts identical ones (T = 0) into the outbox and similar ones (T = 1) on the review page. **confirm** tells
 the owner, in one mail, what is protected from now on and what is not; **send_alerts** sends the outbox.
 """
@@ -69,7 +71,8 @@ def protect_images():
 
     fingerprint = spark_job("fingerprint_images", "--into", "protected", task_id="fingerprint")
     match_seen = spark_job("match_seen", task_id="match_seen", outlets=[SEEN, DETECTED])
-    receive() >> fingerprint >> match_seen >> record() >> [confirm(), send_alerts()]
+    index = spark_job("index_features", task_id="index")
+    receive() >> fingerprint >> index >> match_seen >> record() >> [confirm(), send_alerts()]
 
 
 protect_images()

@@ -2,7 +2,8 @@
 ### Review matches: wait for people, carry out what they decide
 
 Runs whenever `matches` changes. **wait_for_decisions** waits, without holding a worker, until somebody has decided a
-doubtful match on the review page. **apply** puts accepted ones into the outbox, closes refused ones and writes both
+doubtful match on the review page; pairs that verification takes for different pictures are not waited for, but may be
+accepted there as well. **apply** puts accepted ones into the outbox, closes refused ones and writes both
 into `matches`; that change starts the next run, which waits for what is left. **send_alerts** sends the outbox.
 """
 

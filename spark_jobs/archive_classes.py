@@ -26,6 +26,7 @@ from copywatch.lake.tables import create_tables, read_table
 from copywatch.settings import load_settings
 from copywatch.threshold import built_in_threshold
 from spark_jobs.fingerprint_images import fingerprint_crawl, fingerprint_intake
+from spark_jobs.index_features import index_features
 from spark_jobs.match_images import match_run
 from spark_jobs.match_seen import match_seen
 
@@ -57,6 +58,7 @@ def rehearse(spark: SparkSession, data_dir: Path, prepared_dir: Path) -> int:
         writer.finish({"outcome": "finished", "started_at": now, "finished_at": now})
     threshold = built_in_threshold("mao", config).value
     fingerprint_intake(spark, "intake", extraction, threshold, config)
+    index_features(spark, "mao", config)
     fingerprint_crawl(spark, "crawl", extraction, config)
     match_run(spark, "crawl", "mao", threshold, config)
     fingerprint_intake(spark, "later", extraction, threshold, config)

@@ -16,6 +16,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from copywatch.features.itq import IDENTITY as CODES
 from copywatch.fingerprint.views import VIEW
 from copywatch.lake import delta
 from copywatch.lake.schemas import MATCHES
@@ -37,6 +38,7 @@ from copywatch.matching.verdict import Verdict
 from copywatch.rule import Rule
 from copywatch.settings import Settings
 from copywatch.threshold import rule_for
+from copywatch.verification.verdict import FOUND_BY_RULE, Judgement
 
 log = logging.getLogger("spark_jobs.comparing")
 
@@ -47,6 +49,7 @@ PASS_IMAGES = 5_000
 """Newly protected images that are collected, and sent to every task, at once: 33 MB of views, 5 MB of index."""
 
 _PAIRS = from_arrow_schema(PAIRS)
+_PAIR = ["sighting_id", "protected_id"]
 HAS_VIEWS = f"coalesce(length(views) > 0 AND length(views) % {VIEW.itemsize} = 0, false)"
 """SQL: whether a row's views are whole records; rows of an earlier version have none."""
 
@@ -200,30 +203,36 @@ def pairs_with_newcomers(sightings: DataFrame, newcomers: DataFrame, terms: Term
 
 
 def nearness() -> list[Column]:
-    """The order of a sighting's pairs: T, then distance; distances of two rules do not compare, so "rescored" is first.
+    """The order of a sighting's pairs: T, then verification, then distance.
 
+    Distances of two rules do not compare: "rescored" is first, then the paper's, then what verification alone found.
     Equal ones fall to the image that was protected first.
     """
-    return [f.col("verdict"), f.col("rule") == Rule.PAPER.value, f.col("distance"), f.col("registered_at"),
-            f.col("protected_id")]  # fmt: skip
+    verification = f.when(f.col("verification") == Judgement.CERTAIN.value, 0)
+    verification = verification.when(f.col("verification") == Judgement.DIFFERENT.value, 2).otherwise(1)
+    rule = f.when(f.col("rule") == Rule.PAPER.value, 1).when(f.col("rule") == FOUND_BY_RULE, 2).otherwise(0)
+    return [f.col("verdict"), verification, rule, f.col("distance"), f.col("registered_at"), f.col("protected_id")]
 
 
 def nearest(pairs: DataFrame) -> DataFrame:
-    """Each sighting's nearest protected image alone: SRPITP's Algorithm 2."""
-    return _first(pairs, "sighting_id")
+    """Each sighting's nearest protected image alone, SRPITP's Algorithm 2; and with it what stands by verification."""
+    return _first(pairs, "sighting_id").unionByName(told(pairs.where("stands"))).dropDuplicates(_PAIR)
 
 
 def told(pairs: DataFrame) -> DataFrame:
-    """Each sighting's nearest image, and with it one pair for every other owner of the same photo.
+    """Each sighting's nearest image, and with it one pair for every other owner of the same photo; likewise of each
+    further photo that the sighting shows by verification (`stands`).
 
     An owner is told if an image of theirs is in the group of the nearest one and within Th itself; of several the
     nearest. A group makes nobody's match: it only lets further owners hear of the copy.
     """
     of_sighting = Window.partitionBy("sighting_id").orderBy(*nearness())
-    same_photo = (
-        pairs.withColumn("photo", f.first("group_id").over(of_sighting)).where("group_id = photo").drop("photo")
+    shown = (
+        pairs.withColumn("photo", f.first("group_id").over(of_sighting))
+        .where("group_id = photo OR coalesce(stands, false)")
+        .drop("photo")
     )
-    return _first(same_photo, "sighting_id", "owner")
+    return _first(shown, "sighting_id", "owner", "group_id")
 
 
 def distinct_pairs(pairs: DataFrame) -> DataFrame:
@@ -236,12 +245,24 @@ def _first(pairs: DataFrame, *keys: str) -> DataFrame:
     return ranked.where("rank = 1").drop("rank")
 
 
-def matches(sightings: DataFrame, pairs: DataFrame, now: datetime) -> DataFrame:
-    """Rows of the `matches` table, and `registered_run`: the run that protected the image."""
-    state = f.when(f.col("verdict") == int(Verdict.IDENTICAL), "certain").otherwise("doubtful")
+def matches(sightings: DataFrame, pairs: DataFrame, now: datetime, *, alert_certain: bool = False) -> DataFrame:
+    """Rows of the `matches` table, and `registered_run`: the run that protected the image.
+
+    Args:
+        sightings: rows with the sightings' columns.
+        pairs: the pairs to tell of, with the columns of verification.
+        now: of `matched_at`.
+        alert_certain: what verification is certain of is alerted at once, as what is identical.
+    """
+    at_once = f.col("verdict") == int(Verdict.IDENTICAL)
+    if alert_certain:
+        at_once |= f.coalesce(f.col("verification") == Judgement.CERTAIN.value, f.lit(False))
+    state = f.when(at_once, "certain").when(f.col("verification") == Judgement.DIFFERENT.value, "different")
+    algorithm = f.when(f.col("rule") == FOUND_BY_RULE, CODES).otherwise(f.col("algorithm"))
     return (
-        sightings.join(f.broadcast(pairs.drop("registered_at", "group_id")), "sighting_id")
-        .withColumn("state", state)
+        sightings.join(f.broadcast(pairs.drop("registered_at", "group_id", "stands")), "sighting_id")
+        .withColumn("state", state.otherwise("doubtful"))
+        .withColumn("algorithm", algorithm)
         .withColumn("decided_by", f.lit(None))
         .withColumn("decided_at", f.lit(None))
         .withColumn("matched_at", f.lit(now))
@@ -259,7 +280,7 @@ def write_matches(spark: SparkSession, rows: DataFrame, warehouse: str, run: str
         rows: rows of `matches`, the function.
         warehouse: URL of the folder of the tables.
         run: the run; its undecided pairs that `rows` lacks are deleted.
-        algorithm: identity of the algorithm; rows of others are left alone.
+        algorithm: identity of the algorithm; rows of others are left alone, but for those of the second stage.
     """
     own = f"t.run = '{run}'"
     taken_over = f"(t.run <> s.registered_run AND s.registered_run <> '{run}')"
@@ -272,6 +293,8 @@ def write_matches(spark: SparkSession, rows: DataFrame, warehouse: str, run: str
         .merge(conformed.alias("s"), "t.sighting_id = s.sighting_id AND t.protected_id = s.protected_id")
         .whenMatchedUpdate(condition=f"t.decided_by IS NULL AND ({own} OR {taken_over})", set=columns)
         .whenNotMatchedInsert(values=columns)
-        .whenNotMatchedBySourceDelete(condition=f"{own} AND t.algorithm = '{algorithm}' AND t.decided_by IS NULL")
+        .whenNotMatchedBySourceDelete(
+            condition=f"{own} AND t.algorithm IN ('{algorithm}', '{CODES}') AND t.decided_by IS NULL"
+        )
         .execute()
     )

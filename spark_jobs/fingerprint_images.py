@@ -1,7 +1,7 @@
-"""Landing shards -> fingerprints and tags -> `detected` and `rejected`, or `protected`.
+"""Landing shards -> fingerprints and tags -> `detected` and `rejected`, or `protected` and `features`.
 
-SRPITP, section 3, steps (2), (3), (6) and (7). Protected images are also put into groups that show one photo. A run's
-rows are replaced, so the job may die at any line and run again.
+SRPITP, section 3, steps (2), (3), (6) and (7). Protected images are also put into groups that show one photo, and their
+local features into shards of the search index. A run's rows are replaced, so the job may die at any line and run again.
 
     spark-submit fingerprint_images.py --run RUN --into detected
 """
@@ -15,15 +15,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from copywatch.features.shards import SHARD_IMAGES
+from copywatch.features.votes import LEAST_POINTS
 from copywatch.fingerprint import algorithm_named, identity
-from copywatch.fingerprint.rows import ADDED, Extraction
+from copywatch.fingerprint.rows import Extraction
 from copywatch.lake import delta, landing
 from copywatch.lake.identity import protected_id, run_key, sighting_id
-from copywatch.lake.schemas import CRAWL_STATS, DETECTED, INTAKE, LANDING, PROTECTED, REJECTED
+from copywatch.lake.schemas import CRAWL_STATS, DETECTED, FEATURES, INTAKE, LANDING, PROTECTED, REJECTED
 from copywatch.lake.tables import create_tables, replace_rows
 from copywatch.logs import log_context, log_to_stderr, table
 from copywatch.settings import Settings, settings
@@ -38,10 +40,10 @@ OTHER_FINGERPRINTS = ("dhash", "pdq")
 
 
 def fingerprinted(images: DataFrame, extraction: Extraction) -> DataFrame:
-    """Rows with `bytes` -> the same rows without them, and with the columns of `copywatch.fingerprint.rows.ADDED`."""
+    """Rows with `bytes` -> the same rows without them, and with the columns `extraction.added`."""
     kept = [name for name in images.columns if name not in {"bytes", "reason", "detail"}]
     schema = images.select(*kept).schema
-    for field in from_arrow_schema(ADDED):
+    for field in from_arrow_schema(extraction.added):
         schema = schema.add(field)
 
     def extract(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -73,6 +75,48 @@ def protected(images: DataFrame) -> DataFrame:
         .withColumn("protected_id", identify("owner", "sha256"))
         .withColumn("status", f.lit("active"))
     )
+
+
+def sharded(images: DataFrame, features: DataFrame, shard_images: int = SHARD_IMAGES) -> DataFrame:
+    """Rows of the `features` table: those of `protected` with the column `shard`.
+
+    An image that has a shard keeps it, so that a retry moves none. The others go on in the newest shard, by their ids,
+    and in new ones when it is full.
+
+    Args:
+        images: rows of `protected`, the function.
+        features: rows of the table `features`, of all runs.
+        shard_images: how many images fill a shard.
+    """
+    known = features.groupBy("protected_id").agg(f.max("shard").alias("known"))
+    newest = features.agg(f.coalesce(f.max("shard"), f.lit(0)).alias("newest"))
+    filled = features.join(newest, f.col("shard") == f.col("newest")).agg(
+        f.countDistinct("protected_id").alias("filled")
+    )
+    fresh = images.select("protected_id").distinct().join(known, "protected_id", "left_anti")
+    place = f.row_number().over(Window.orderBy("protected_id")) - 1
+    given = (
+        fresh.withColumn("place", place)
+        .crossJoin(newest.crossJoin(filled))
+        .select(
+            "protected_id",
+            (f.col("newest") + f.floor((f.col("filled") + f.col("place")) / shard_images)).alias("given"),
+        )
+    )
+    return (
+        images.join(known, "protected_id", "left")
+        .join(given, "protected_id", "left")
+        .withColumn("shard", f.coalesce("known", "given").cast("int"))
+        .drop("known", "given")
+    )
+
+
+def outcome() -> Column:
+    """What became of an image to be protected, in words."""
+    few = f.when(
+        f.col("points") < LEAST_POINTS, f"protected, covered by the fingerprint alone (under {LEAST_POINTS} points)"
+    )
+    return f.coalesce("reason", few, f.lit("protected")).alias("outcome")
 
 
 def read_shards(spark: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> DataFrame:
@@ -109,7 +153,11 @@ def fingerprint_crawl(
 def fingerprint_intake(
     spark: SparkSession, run: str, extraction: Extraction, threshold: float, config: Settings
 ) -> list[dict[str, object]]:
-    """Write an intake's rows of `protected`, grouped by Th = `threshold`; returns a table of what was done."""
+    """Write an intake's rows of `features`, and of `protected`, grouped by Th = `threshold`.
+
+    Returns:
+        A table of what was done.
+    """
     shards = landing.shards(config.landing, run)
     if not shards:
         return []
@@ -120,10 +168,15 @@ def fingerprint_intake(
         (f.col("run") != run) & (f.col("algorithm") == identity(algorithm))
     )
     terms = terms_of(algorithm.name, threshold, config)
+    usable = protected(images)
+    # Of the same images, so as many rows as in `protected`; written first, so that none there lacks them.
+    features = delta.read(spark, config.warehouse, FEATURES)
+    columns = [name for name in FEATURES.columns.names if name != "shard"]
+    delta.replace_run(sharded(usable.select(*columns), features), config.warehouse, FEATURES, run)
     columns = [name for name in PROTECTED.columns.names if name != "group_id"]
-    rows = protected(images).select(*columns).localCheckpoint()
+    rows = usable.select(*columns).localCheckpoint()
     delta.replace_run(grouped(rows, others, terms, config.tag_coverage), config.warehouse, PROTECTED, run)
-    counts = images.groupBy("tag", f.coalesce("reason", f.lit("protected")).alias("outcome")).count()
+    counts = images.groupBy("tag", outcome()).count()
     return [row.asDict() for row in counts.orderBy("tag", "outcome").collect()]
 
 

@@ -1,7 +1,8 @@
 """`detected` x `protected` -> verdicts -> `matches`; sightings found different move to `seen`.
 
 SRPITP, Algorithm 2. A sighting is compared with the protected images of its tags, best tag first, until the tags'
-probabilities reach tau. The job recomputes the run's sightings from `detected` and `seen` together, so it may die at
+probabilities reach tau. What comes of that, and what local features find beside it, is verified (`second_stage`). The
+job recomputes the run's sightings from `detected` and `seen` together, so it may die at
 any line and run again: no row is lost or doubled.
 
     spark-submit match_images.py --run RUN
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
+from copywatch.features.itq import IDENTITY as CODES
 from copywatch.fingerprint import algorithm_named, identity
 from copywatch.lake import delta
 from copywatch.lake.identity import run_key
@@ -37,6 +39,7 @@ from spark_jobs.comparing import (
     told,
     write_matches,
 )
+from spark_jobs.second_stage import Run, second_stage, unverified, verification_counts
 
 log = logging.getLogger("spark_jobs.match_images")
 
@@ -66,17 +69,23 @@ def match_run(
         .localCheckpoint()
     )
     protected = compared(in_force(delta.read(spark, config.warehouse, PROTECTED), version, now))
-    standing = delta.read(spark, config.warehouse, MATCHES).where(f.col("algorithm") == version)
+    standing = delta.read(spark, config.warehouse, MATCHES).where(f.col("algorithm").isin(version, CODES))
     pairs = distinct_pairs(all_pairs(sightings, protected, terms, config.tag_coverage)).localCheckpoint()
+    own = standing.where(f.col("run") == run)
+    if config.second_stage:
+        pairs = second_stage(spark, run, Run(sightings, pairs, protected, own), config).localCheckpoint()
+    else:
+        pairs = unverified(pairs)
     if terms.rule is Rule.PAPER:
         found = nearest(pairs).localCheckpoint()
     else:
-        undecided = standing.where((f.col("run") == run) & f.col("decided_by").isNull())
+        undecided = own.where("decided_by IS NULL")
         found = distinct_pairs(told(pairs).union(still_matches(pairs, undecided))).localCheckpoint()
     # Found when an image was registered later: such a sighting is in play although this run may find it different.
     elsewhere = standing.where(f.col("run") != run).select("sighting_id")
     in_play = found.select("sighting_id").union(elsewhere).distinct().localCheckpoint()
-    write_matches(spark, matches(sightings, found, now), config.warehouse, run, version)
+    rows = matches(sightings, found, now, alert_certain=config.alert_certain)
+    write_matches(spark, rows, config.warehouse, run, version)
     different = sightings.join(in_play, "sighting_id", "left_anti")
     playing = sightings.join(in_play, "sighting_id", "left_semi")
     returning = seen.join(in_play, "sighting_id", "left_semi").localCheckpoint()
@@ -88,6 +97,7 @@ def match_run(
     delta.replace_run(playing, config.warehouse, DETECTED, run, only=only)
     if moves_back:
         delta.replace_run(different, config.warehouse, SEEN, run, only=only)
+    log.info("verified\n%s", table(verification_counts(found), title="pairs to tell of, as the second stage has them"))
     return verdict_counts(found, sightings.count())
 
 

@@ -20,6 +20,7 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as f
 
+from copywatch.features.itq import IDENTITY as CODES
 from copywatch.fingerprint import algorithm_named, identity
 from copywatch.lake import delta
 from copywatch.lake.identity import run_key
@@ -40,6 +41,7 @@ from spark_jobs.comparing import (
     told,
     write_matches,
 )
+from spark_jobs.second_stage import unverified
 
 log = logging.getLogger("spark_jobs.match_seen")
 
@@ -63,12 +65,16 @@ def unheard(pairs: DataFrame, standing: DataFrame, protected: DataFrame, every_p
     """
     of_these = standing.join(pairs.select("sighting_id").distinct(), "sighting_id", "left_semi")
     photos = every_protected.select("protected_id", "group_id").distinct()
-    heard = of_these.join(photos, "protected_id").select("sighting_id", "owner", "group_id").distinct()
+    told_of = of_these.where("state <> 'different'")
+    heard = told_of.join(photos, "protected_id").select("sighting_id", "owner", "group_id").distinct()
     known = protected.select("protected_id", "group_id", "registered_at", f.col("run").alias("registered_run"))
     rivals = (
-        of_these.where("state <> 'refused'")
+        told_of.where("state <> 'refused'")
         .join(known.dropDuplicates(["protected_id"]), "protected_id")
         .withColumn("rule", f.coalesce("rule", f.lit("paper")))
+        # Nothing is verified of the new ones yet: by distance alone, as they are.
+        .withColumn("verification", f.lit(None).cast("string"))
+        .withColumn("stands", f.lit(None).cast("boolean"))
         .select(*PAIRS.names)
     )
     every = pairs.withColumn("is_new", f.lit(True)).unionByName(rivals.withColumn("is_new", f.lit(False)))
@@ -126,7 +132,7 @@ def match_seen(
     newcomers = protected.where(f.col("run") == run)
     streamed = pairs_with_newcomers(sightings.select(*OF_SIGHTING), newcomers, terms, config.tag_coverage)
     pairs = distinct_pairs(streamed).localCheckpoint()
-    standing = delta.read(spark, config.warehouse, MATCHES).where(f.col("algorithm") == version)
+    standing = delta.read(spark, config.warehouse, MATCHES).where(f.col("algorithm").isin(version, CODES))
     undecided = standing.where((f.col("run") == run) & f.col("decided_by").isNull()).select(*_PAIR)
     if pairs.isEmpty() and undecided.isEmpty():
         return _summary(newcomers.count(), {}, 0)
@@ -141,7 +147,8 @@ def match_seen(
     of_found = sightings.join(f.broadcast(coming), "sighting_id", "left_semi").withColumn(
         "rank", f.row_number().over(newest)
     )
-    rows = matches(of_found.where("rank = 1"), found, now).localCheckpoint()
+    # Verified once the bytes were fetched again: none are kept of a sighting.
+    rows = matches(of_found.where("rank = 1"), unverified(found), now).localCheckpoint()
     move(spark, leaving, version, config.warehouse, DETECTED, SEEN)
     moved = move(spark, coming, version, config.warehouse, SEEN, DETECTED)
     write_matches(spark, rows, config.warehouse, run, version)

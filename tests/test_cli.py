@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -73,6 +74,48 @@ def test_the_very_same_flat_file_is_identical_and_another_is_not(tmp_path: Path)
         Image.new("L", (100, 80), grey).save(tmp_path / name)
     assert run_json("compare", tmp_path / "a.png", tmp_path / "a.png")["T"] == 0
     assert run_json("compare", tmp_path / "a.png", tmp_path / "b.png")["T"] > 0
+
+
+def test_compare_verifies(tmp_path: Path) -> None:
+    copy, picture, plain = tmp_path / "copy.jpg", tmp_path / "out.png", tmp_path / "plain.png"
+    with Image.open(ORIGINAL) as original:
+        width, height = original.size
+        ImageOps.mirror(original.crop((0, 0, width // 2, height))).save(copy, quality=90)
+    Image.new("RGB", (200, 100), "red").save(plain)
+    found = run_json("compare", ORIGINAL, copy, "--explain", picture)["verification"]
+    assert (found["verification"], found["unverified"], found["mirrored"]) == ("certain", None, True)
+    assert found["probability"] > 0.9
+    assert re.fullmatch(r"crop, (49|50|51) % of the original, mirrored", found["edit"])
+    # The left half, mirrored: its right edge is the original's left one.
+    assert found["alignment"] == pytest.approx([-0.5, 0, 0.5, 0, 1, 0], abs=0.01)
+    assert found["measures"]["shown"] == pytest.approx(0.5, abs=0.02)
+    with Image.open(picture) as drawn:
+        assert drawn.format == "PNG"
+        assert drawn.width > 700
+    shown = " ".join(run("compare", ORIGINAL, copy).split())
+    assert f"certain more than 99 % {found['edit']}" in shown
+    assert "inliers" in shown
+    assert "overlap agreement" in shown
+
+    assert run_json("compare", ORIGINAL, OTHER)["verification"]["verification"] == "different"
+    unverified = run_json("compare", ORIGINAL, plain)["verification"]
+    assert (unverified["verification"], unverified["probability"]) == (None, None)
+    assert "too few points" in unverified["unverified"]
+    assert "covered by the fingerprint alone" in run("compare", ORIGINAL, plain)
+
+
+def test_compare_that_has_nothing_to_draw_says_so(tmp_path: Path) -> None:
+    plain, picture = tmp_path / "plain.png", tmp_path / "out.png"
+    Image.new("RGB", (200, 100), "red").save(plain)
+    arguments = ["compare", str(ORIGINAL), str(plain), "--explain", str(picture)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0
+    assert "nothing to draw: there is no way to lay the one over the other" in done.stderr
+    assert not picture.exists()
+    for wrong in (tmp_path / "out.xyz", tmp_path / "nowhere" / "out.png"):
+        done = CliRunner().invoke(app, ["compare", str(ORIGINAL), str(ORIGINAL), "--explain", str(wrong)])
+        assert done.exit_code == 1
+        assert f"copywatch: {wrong}" in done.stderr
 
 
 def test_compare_by_the_papers_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -19,6 +20,9 @@ from copywatch.errors import CopywatchError, CrawlFailed, UnusableImage
 from copywatch.logs import log_to_stderr, table
 from copywatch.rule import Rule
 from copywatch.settings import settings
+
+if TYPE_CHECKING:
+    from copywatch.verification.verdict import Verification
 
 app = typer.Typer(
     help="Find copies of images on web sites.",
@@ -163,6 +167,10 @@ def compare(
     second: ImageFile,
     algorithm: Annotated[str, typer.Option(help=f"{_ALGORITHMS}.")] = "mao",
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Th; default: the one in force.")] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(help="Draw how the two lie over each other into this file, PNG or JPEG.", dir_okay=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare an image with what may be a copy of it.
@@ -171,14 +179,21 @@ def compare(
     0 identical: alerted at once;
     1 similar, within the threshold Th: a person decides;
     2 different.
+
+    Beside it stands the verification, which lays the two over each other:
+    certain, doubtful or different, and the probability of a copy.
     """
     from copywatch.fingerprint import algorithm_named, identity
-    from copywatch.matching.compare import compared
+    from copywatch.matching.compare import compared, verified
 
     config = settings()
+    files = first.read_bytes(), second.read_bytes()
     try:
         name = identity(algorithm_named(algorithm))
-        found = compared(first.read_bytes(), second.read_bytes(), config, algorithm=algorithm, threshold=threshold)
+        found = compared(*files, config, algorithm=algorithm, threshold=threshold)
+        verification = verified(*files, config)
+        if explain:
+            drawn = _explain(*files, verification, explain)
     except CopywatchError as error:
         _fail(error)
     rescored = found.rule is Rule.RESCORED
@@ -193,7 +208,72 @@ def compare(
     }
     if rescored or as_json:
         row |= {"rule": found.rule, "view": found.view, names[1]: round(found.plain_distance, 6)}
-    _print(row, as_json)
+    if as_json:
+        _print(row | {"verification": _verification_values(verification)}, as_json)
+    else:
+        _print(row, as_json)
+        typer.echo(f"\n{_verification_text(verification)}")
+    if explain:
+        typer.echo(drawn, err=True)
+
+
+def _verification_values(verification: Verification) -> dict[str, Any]:
+    """For programs: names as in the table `matches`."""
+    measures = verification.measures
+    return {
+        "verification": verification.judgement,
+        "probability": verification.probability,
+        "unverified": verification.reason or None,
+        "edit": verification.edit or None,
+        "mirrored": verification.mirrored,
+        "alignment": verification.alignment,
+        "measures": asdict(measures) if measures else None,
+    }
+
+
+def _verification_text(verification: Verification) -> str:
+    """For people."""
+    from copywatch.alerts.wording import percent
+
+    if verification.judgement is None:
+        return f"not verified: {verification.reason}. Such images are covered by the fingerprint alone."
+    row: dict[str, Any] = {
+        "verification": verification.judgement.value,
+        "probability": percent(verification.probability) if verification.probability is not None else "-",
+        "edit": verification.edit or "-",
+    }
+    if verification.measures is None:
+        return f"{table([row])}\n\nnothing of the one was found in the other"
+    values = asdict(verification.measures).items()
+    measures = [{"measure": name.replace("_", " "), "value": f"{float(value):.4g}"} for name, value in values]
+    return f"{table([row])}\n\n{table(measures)}"
+
+
+def _explain(original: bytes, sighting: bytes, verification: Verification, path: Path) -> str:
+    """Draw the explanation into a file; says what was done.
+
+    Raises:
+        CopywatchError: the file cannot be written.
+    """
+    from copywatch.decode import decode
+    from copywatch.verification.explanation import explained
+
+    nothing = "nothing to draw: there is no way to lay the one over the other"
+    if verification.alignment is None:
+        return nothing
+    config = settings()
+    one, other = (
+        decode(data, max_pixels=config.max_image_pixels, max_bytes=config.max_image_bytes).rgb
+        for data in (original, sighting)
+    )
+    picture = explained(one, other, verification.alignment)
+    if picture is None:
+        return nothing
+    try:
+        picture.save(path)
+    except (OSError, ValueError) as error:
+        raise CopywatchError(f"{path}: {error}; name a .png or .jpg file in a folder that is there") from error
+    return f"drawn: {path}"
 
 
 @app.command()
@@ -257,8 +337,10 @@ def evaluate(
     detected folder that the CSV does not name are left out.
 
     copies: images that are copies.
-    found: of these, the nearest original is a right one, within Th.
-    certain: of these, what would be alerted without a person.
+    found: of these, people are told of a right one: by its fingerprint
+    within Th, or by local features, unless verification refuses it.
+    certain: of these, identical ones and those that verification is certain
+    of, which nobody need look at.
     rank1: the nearest original is a right one, within Th or not.
     """
     from copywatch.evaluation.evaluate import evaluate as measured

@@ -32,7 +32,8 @@ class ImageStore:
 
         Args:
             data: the bytes.
-            kind: `originals` (of owners) or `evidence` (of sightings): kept apart, since their rules of keeping differ.
+            kind: `originals` (of owners), `evidence` (of sightings) or `explanations` (drawn of both): kept apart,
+                since their rules of keeping differ.
         """
         digest = hashlib.sha256(data).hexdigest()
         address = f"{kind}/{digest[:2]}/{digest}"
@@ -65,7 +66,7 @@ class ImageStore:
         return bool(self._files.exists(self._path(address)))
 
     def _path(self, address: str) -> str:
-        if not re.fullmatch(r"(originals|evidence)/[0-9a-f]{2}/[0-9a-f]{64}", address):
+        if not re.fullmatch(r"(originals|evidence|explanations)/[0-9a-f]{2}/[0-9a-f]{64}", address):
             raise CopywatchError(f"image store: {address!r} is no address of a kept image")
         return posixpath.join(self._root, address)
 

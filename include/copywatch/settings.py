@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(PROJECT_DIR / "var" / "copywatch", description="Everything that is kept, unless set below")
     warehouse_url: str = Field("", description="Where the Delta tables are; default DATA_DIR/warehouse")
     landing_dir: Path | None = Field(None, description="Where crawls put their shards; default DATA_DIR/landing")
+    index_dir: Path | None = Field(
+        None, description="Where the search index of local features is; default DATA_DIR/index"
+    )
     image_store_url: str = Field(
         "", description="Where originals and evidence are kept, any fsspec URL; default DATA_DIR/images"
     )
@@ -79,9 +82,18 @@ class Settings(BaseSettings):
         description="Th of the verdict: T = 1 up to this distance; unset: the one chosen on the thresholds page, else "
         "the newest calibration's safer one, else the measured default",
     )
+    alert_certain: bool = Field(
+        False, description="Alert verified copies at once, without a review; else they come first in the queue"
+    )
     identical_bound: float = Field(0.0, ge=0, le=1, description="T = 0 up to this distance; 0 is the paper's")
     tag_coverage: float = Field(
         0.95, gt=0, le=1, description="tau: an image is looked up under its best tags until they sum to this"
+    )
+
+    second_stage: bool = Field(
+        True,
+        description="Look up crops and collages by local features, and verify every match by its pixels: 0.1 processor "
+        "seconds an image",
     )
 
     max_image_bytes: int = Field(32 * 2**20, gt=0, description="Larger downloads and uploads are refused")
@@ -105,6 +117,11 @@ class Settings(BaseSettings):
     def landing(self) -> Path:
         """Folder of the landing shards."""
         return (self.landing_dir or self.data_dir / "landing").resolve()
+
+    @property
+    def index(self) -> Path:
+        """Folder of the search index of local features."""
+        return (self.index_dir or self.data_dir / "index").resolve()
 
     @property
     def image_store(self) -> str:

@@ -1,4 +1,7 @@
-"""The pictures of a pair, always made anew: no byte that a crawl fetched reaches a browser."""
+"""The pictures of a pair, always made anew: no byte that a crawl fetched reaches a browser.
+
+An explanation is drawn by Copywatch itself, and shown as it is.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +55,13 @@ def picture(address: str) -> bytes:
         return out.getvalue()
 
 
-def answer(request: Request, address: str) -> Response:
+def answer(request: Request, address: str, *, as_kept: bool = False) -> Response:
     """The picture of the image kept at `address`, or that the browser has it still.
+
+    Args:
+        request: asks for it.
+        address: in the image store.
+        as_kept: it is a JPEG that Copywatch drew itself, to be shown as it is.
 
     Raises:
         HTTPException: 404: nothing is kept there, or it is no usable image.
@@ -63,6 +71,7 @@ def answer(request: Request, address: str) -> Response:
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
     try:
-        return Response(picture(address), media_type="image/jpeg", headers=headers)
+        data = image_store().get(address) if as_kept else picture(address)
+        return Response(data, media_type="image/jpeg", headers=headers)
     except CopywatchError as error:
         raise HTTPException(status.HTTP_404_NOT_FOUND, f"no picture: {error}") from error

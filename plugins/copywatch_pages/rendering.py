@@ -34,9 +34,11 @@ def _templates() -> Environment:
     )
     environment.filters |= {"web_address": web_address, "plain": plain, "moment": moment}
     environment.filters |= {
+        "done_to_it": wording.done_to_it,
         "found_earlier": partial(wording.found_earlier, to_owner=False),
         "measure_name": wording.measure_name,
         "picture_missing": wording.picture_missing,
+        "verified": wording.verified,
     }
     return environment
 

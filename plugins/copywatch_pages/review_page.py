@@ -39,11 +39,18 @@ class Decision(BaseModel):
 
 
 @router.get("/review")
-def show_queue(request: Request, user: GetUserDep, after_id: AfterId = 0, site: SiteName = None) -> HTMLResponse:
-    """The pairs that wait, side by side."""
+def show_queue(
+    request: Request,
+    user: GetUserDep,
+    after_id: AfterId = 0,
+    site: SiteName = None,
+    state: Literal["pending", "different"] = "pending",
+) -> HTMLResponse:
+    """The pairs that wait, side by side; or those that left the queue by verification."""
     site = site or None
+    chosen = ReviewState(state)
     with session() as opened:
-        waiting = queue.pending(opened, limit=PAGE_PAIRS + 1, after_id=after_id, site=site)
+        waiting = queue.waiting(opened, chosen, limit=PAGE_PAIRS + 1, after_id=after_id, site=site)
         shown = waiting[:PAGE_PAIRS]
         return page(
             request,
@@ -53,7 +60,8 @@ def show_queue(request: Request, user: GetUserDep, after_id: AfterId = 0, site: 
             next_after_id=shown[-1].id if len(waiting) > PAGE_PAIRS else None,
             after_id=after_id,
             site=site,
-            sites=queue.pending_by_site(opened),
+            state=state,
+            sites=queue.waiting_by_site(opened, chosen),
             counts=queue.count_by_state(opened),
             deciding=_allowed(request, user),
         )
@@ -81,16 +89,17 @@ def show_history(
 
 
 @router.get("/evidence/{evidence_id}/{which}.jpg")
-def show_picture(request: Request, evidence_id: Id, which: Literal["protected", "found"]) -> Response:
-    """One picture of a pair, made anew as a small JPEG."""
+def show_picture(request: Request, evidence_id: Id, which: Literal["protected", "found", "explanation"]) -> Response:
+    """One picture of a pair, made anew as a small JPEG; or how the two lie over each other."""
     with session() as opened:
         evidence = opened.get(Evidence, evidence_id)
         if evidence is None:
             raise HTTPException(status.HTTP_404_NOT_FOUND, f"evidence {evidence_id}: there is none")
-        address = evidence.protected_address if which == "protected" else evidence.found_address
+        address = getattr(evidence, f"{which}_address")
     if address is None:
-        raise HTTPException(status.HTTP_404_NOT_FOUND, "no picture: it was not to be had again")
-    return pictures.answer(request, address)
+        trouble = "nothing could be drawn" if which == "explanation" else "it was not to be had again"
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"no picture: {trouble}")
+    return pictures.answer(request, address, as_kept=which == "explanation")
 
 
 @router.post("/review/{review_id}/decision", dependencies=[Depends(own_request), Depends(may_decide)])
@@ -103,7 +112,8 @@ async def decide(request: Request, review_id: Id, user: GetUserDep) -> JSONRespo
 def _write_down(review_id: int, state: ReviewState, by: str) -> dict[str, Any]:
     with session() as opened:
         if opened.get(Review, review_id) is None:
-            raise HTTPException(status.HTTP_404_NOT_FOUND, f"review {review_id}: there is none")
+            # The review of a pair that a later run is certain of is taken back.
+            raise HTTPException(status.HTTP_404_NOT_FOUND, f"review {review_id}: there is none, or no longer")
         try:
             review = queue.decide(opened, review_id, state, by)
         except CopywatchError as error:
@@ -119,7 +129,7 @@ def _write_down(review_id: int, state: ReviewState, by: str) -> dict[str, Any]:
 
 @router.get("/api/reviews")
 def list_reviews(
-    state: Literal["pending", "accepted", "refused", "all"] = "all",
+    state: Literal["pending", "different", "accepted", "refused", "all"] = "all",
     after_id: AfterId = 0,
     limit: Limit = 100,
     site: SiteName = None,
@@ -171,6 +181,11 @@ def _evidence_values(evidence: Evidence) -> dict[str, Any]:
         "rule": evidence.rule,
         "plain_distance": evidence.plain_distance,
         "view": evidence.view,
+        "verification": evidence.verification,
+        "probability": evidence.probability,
+        "unverified": evidence.unverified,
+        "edit": evidence.edit,
+        "explained": evidence.explanation_address is not None,
         "registered_later": evidence.registered_later,
         "picture_kept": evidence.found_address is not None,
         "algorithm": evidence.algorithm,

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
+from copywatch.alerts.wording import done_to_it
 from copywatch.ledger import reviews as queue
 from copywatch.ledger.database import session
 from copywatch.ledger.models import Evidence
@@ -45,6 +46,10 @@ _TABLE_COLUMNS: dict[str, tuple[str, ...]] = {
         "rule",
         "plain_distance",
         "view",
+        "verification",
+        "probability",
+        "unverified",
+        "edit",
         "state",
         "page_url",
         "image_url",
@@ -80,6 +85,8 @@ class Section:
     columns: Sequence[str]
     rows: list[Sequence[Any]] = field(default_factory=list)
     total: int = 0
+    detail: str = ""
+    """What the total is made of, such as "2 certain, 1 different"."""
     trouble: str = ""
 
 
@@ -118,6 +125,7 @@ def _table_section(name: str, run: str) -> Section:
         counted = pa.table(query.execute(f"SELECT count(*) AS n {condition}").read_all())
         section.total = counted.column("n")[0].as_py()
         if section.total:
+            section.detail = _verdicts(query, name, condition)
             first = query.execute(f"SELECT {chosen} {condition} ORDER BY {order} LIMIT {SHOWN_ROWS}").read_all()
             section.rows = [[row[column] for column in columns] for row in pa.table(first).to_pylist()]
     except LakeError:
@@ -129,6 +137,19 @@ def _table_section(name: str, run: str) -> Section:
     return section
 
 
+def _verdicts(query: Any, name: str, condition: str) -> str:
+    """How many of a run's matches verification takes for what; nothing of other tables."""
+    import pyarrow as pa
+
+    if name != "matches":
+        return ""
+    word = "coalesce(verification, CASE WHEN verdict = 0 THEN 'identical' ELSE 'not verified' END)"
+    counted = pa.table(query.execute(f"SELECT {word} AS word, count(*) AS n {condition} GROUP BY 1").read_all())
+    rows = dict(zip(counted.column("word").to_pylist(), counted.column("n").to_pylist(), strict=True))
+    order = ("identical", "certain", "doubtful", "different", "not verified")
+    return ", ".join(f"{rows[one]:,} {one}" for one in order if one in rows)
+
+
 def _ledger_section(run: str) -> Section:
     """What people and the outbox did with the pairs of a run."""
     columns: dict[str, Callable[[Evidence], Any]] = {
@@ -136,7 +157,9 @@ def _ledger_section(run: str) -> Section:
         "T": lambda evidence: evidence.verdict,
         "distance": lambda evidence: evidence.distance,
         "rule": lambda evidence: evidence.rule,
-        "view": lambda evidence: evidence.view,
+        "verification": lambda evidence: evidence.verification,
+        "probability": lambda evidence: evidence.probability,
+        "done_to_it": done_to_it,
         "protected": lambda evidence: evidence.protected_filename,
         "owner": lambda evidence: evidence.owner.name or evidence.owner.email,
         "page_url": lambda evidence: evidence.page_url,

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from copywatch.alerts.message import alert_mail, confirmation_mail, thumbnail
+from copywatch.alerts.wording import percent
 from copywatch.images import image_store
 from copywatch.ledger.database import session
 from copywatch.ledger.models import Application, ApplicationState, Evidence, Owner, Review
@@ -44,6 +45,13 @@ def body(mail: EmailMessage, kind: str) -> str:
     part = mail.get_body((kind,))
     assert part is not None
     return str(part.get_content())
+
+
+def plain_jpeg(colour: str, size: tuple[int, int]) -> bytes:
+    """A plain JPEG."""
+    out = io.BytesIO()
+    Image.new("RGB", size, colour).save(out, "JPEG")
+    return out.getvalue()
 
 
 class Shown(HTMLParser):
@@ -158,6 +166,81 @@ def test_a_picture_that_is_not_to_be_had_is_not_shown_and_not_said_to_be_kept(ma
         assert "no longer to be had at its address when we looked again on 2026-12-24" in said
         assert "bytes are kept" not in said
         assert "bytes are kept" in body(mail(number=2 if kind == "plain" else 3), kind)
+
+
+VERIFIED = {
+    "rule": "verified", "algorithm": "sift-itq/1", "distance": 0.027, "threshold": 0.6, "verification": "certain",
+    "probability": 0.973, "edit": "crop, 31 % of the original, mirrored",
+}  # fmt: skip
+
+
+def text_of(made: EmailMessage, kind: str) -> str:
+    """What a reader of this part sees."""
+    return " ".join((body(made, kind) if kind == "plain" else Shown(body(made, kind)).text).split())
+
+
+class TestVerified:
+    @pytest.mark.parametrize("kind", ["plain", "html"])
+    def test_says_how_sure_and_what_was_done(self, mail: Mail, kind: str):
+        said = text_of(mail(**VERIFIED), kind)
+        assert "97 % sure that it is a copy: a crop that shows 31 % of your image, mirrored" in said
+        assert "T = 1, found by local features (sift-itq/1); verified: certain, probability 0.9730" in said
+        assert "Done to it" not in said, "the sentence says it"
+        assert "fingerprint agrees" not in said
+
+    def test_of_both_stages_has_the_numbers_of_both(self, mail: Mail):
+        said = text_of(mail(**RESCORED, verification="doubtful", probability=0.999, edit="mirrored"), "plain")
+        assert "more than 99 % sure that it is a copy: mirrored" in said
+        assert "SRPITP's distance 0.0403, mao/1; verified: doubtful, probability 0.9990" in said
+
+    def test_taken_for_different_but_accepted_claims_no_probability(self, plant: Callable[..., int], config: Settings):
+        numbers = [plant(**(RESCORED | {"verification": "different", "probability": 0.02})),
+                   plant(number=2, **(VERIFIED | {"verification": "different", "probability": 0.02}))]  # fmt: skip
+        told = []
+        for number in numbers:
+            with session() as opened:
+                opened.add(Review(evidence_id=number, state="accepted", decided_by="rita"))
+                opened.flush()
+                told.append(text_of(alert_mail(opened.get_one(Evidence, number), image_store(), config), "plain"))
+        assert all("sure that it is a copy" not in one for one in told)
+        assert "96.0% of the fingerprint agrees, confirmed by a person" in told[0]
+        assert "How sure confirmed by a person" in told[1]
+
+    def test_an_edit_says_more_than_the_view(self, mail: Mail):
+        same = {"verdict": 0, "plain_distance": 0.0, "verification": "certain", "probability": 0.99}
+        said = text_of(mail(**(RESCORED | same | {"edit": "crop, 90 % of the original, mirrored"})), "plain")
+        assert "identical fingerprint" in said
+        assert "Done to it a crop that shows 90 % of your image, mirrored" in said
+
+    def test_shows_the_explanation_as_it_was_drawn(self, mail: Mail):
+        drawn = plain_jpeg("red", (1500, 500))
+        address = image_store().put(drawn, "explanations")
+        made = mail(explanation_address=address, **VERIFIED)
+        pictures = {part["Content-ID"]: part for part in made.walk() if part.get_content_type() == "image/jpeg"}
+        assert pictures["<explanation>"].get_content() == drawn
+        assert Shown(body(made, "html")).sources[:3] == ["cid:protected", "cid:found", "cid:explanation"]
+
+    def test_a_lost_explanation_keeps_no_alert_back(self, mail: Mail):
+        made = mail(explanation_address="explanations/00/" + "0" * 64, **VERIFIED)
+        assert [part["Content-ID"] for part in made.walk() if part.get_content_type() == "image/jpeg"] == [
+            "<protected>", "<found>",
+        ]  # fmt: skip
+        assert "cid:explanation" not in body(made, "html")
+
+    @pytest.mark.parametrize("kind", ["plain", "html"])
+    def test_hostile_words_stay_words(self, mail: Mail, kind: str):
+        made = mail(**(VERIFIED | {"edit": "<script>x</script>\r\nBcc: eve@evil.example"}))
+        assert "a copy: <script>x</script> Bcc: eve@evil.example" in text_of(made, kind)
+        assert "script" not in Shown(body(made, "html")).tags
+
+
+@pytest.mark.parametrize(
+    ("probability", "said"),
+    [(1.0, "more than 99 %"), (0.995, "more than 99 %"), (0.9949, "99 %"), (0.5, "50 %"), (0.01, "1 %"),
+     (0.0099, "less than 1 %"), (0.0, "less than 1 %")],
+)  # fmt: skip
+def test_no_measurement_is_said_to_be_sure(probability: float, said: str):
+    assert percent(probability) == said
 
 
 def test_leads_to_the_portal_and_nowhere_else(mail: Mail, config: Settings):

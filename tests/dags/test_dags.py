@@ -15,7 +15,8 @@ FILES = sorted(DAGS.glob("*.py"))
 NAMES = sorted(path.stem for path in FILES)
 CRAWL_AND_SPARK = {
     ("watch_sites", "crawl"): "crawl", ("watch_sites", "fingerprint"): "spark", ("watch_sites", "match"): "spark",
-    ("protect_images", "fingerprint"): "spark", ("protect_images", "match_seen"): "spark",
+    ("protect_images", "fingerprint"): "spark", ("protect_images", "index"): "spark",
+    ("protect_images", "match_seen"): "spark",
     ("calibrate_threshold", "measure"): "spark",
 }  # fmt: skip
 
@@ -171,10 +172,13 @@ def test_protect_images_asks_for_the_owner_and_the_folder(bag: Any):
 
 def test_protect_images_looks_back_before_it_confirms(bag: Any):
     dag = bag.dags["protect_images"]
-    for before, after in pairwise(["receive", "fingerprint", "match_seen", "record", "confirm"]):
+    for before, after in pairwise(["receive", "fingerprint", "index", "match_seen", "record", "confirm"]):
         assert dag.get_task(after).upstream_task_ids == {before}
     assert dag.get_task("send_alerts").upstream_task_ids == {"record"}
     assert dag.get_task("match_seen").application_args == ["--run", "{{ run_id }}"]
+    # A new registration can be found by a crawl that begins when the run has ended.
+    assert dag.get_task("index").application.endswith("spark_jobs/index_features.py")
+    assert dag.get_task("index").application_args == ["--run", "{{ run_id }}"]
 
 
 class TestCalibrateThreshold:

@@ -50,7 +50,7 @@ def test_all_found_and_nothing_else_is_right(planting: Planting, alerts: list[An
     assert judgement.right
     assert (judgement.missed, judgement.false, judgement.unfetched) == ([], [], [])
     assert files(judgement.planted) == files(judgement.alerted) == sorted(one.file for one in planting.copies)
-    assert len(judgement.planted) == 14
+    assert len(judgement.planted) == 16
 
 
 def test_a_copy_without_its_alert_is_missed(planting: Planting, alerts: list[Any], fetched: list[str]):

@@ -189,7 +189,7 @@ def test_the_data_is_at_one_path_for_all() -> None:
                 targets.setdefault(source, set()).add(target)
     assert set(targets) == set(RAW["volumes"])
     assert {source: len(found) for source, found in targets.items()} == dict.fromkeys(targets, 1)
-    data = {f"/var/lib/copywatch/{folder}" for folder in ("warehouse", "landing", "images", "intake")}
+    data = {f"/var/lib/copywatch/{folder}" for folder in ("warehouse", "landing", "index", "images", "intake")}
     for name in set(OURS) - {"spark-master"}:
         mounted = {volume.split(":")[1] for volume in SERVICES[name]["volumes"] if isinstance(volume, str)}
         assert data <= mounted, name

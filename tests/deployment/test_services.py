@@ -230,7 +230,11 @@ def test_airflow_sends_a_job_to_the_cluster(deployment: Native, admin: AirflowUs
     run = admin.trigger("protect_images", {"owner_email": "ada@owners.example", "owner_name": "Ada", "folder": "ada"})
     admin.wait_for_run("protect_images", run, 180)
     applications = _master(deployment)["completedapps"]
-    assert sorted(one["name"].split()[0] for one in applications) == ["fingerprint_images", "match_seen"]
+    assert sorted(one["name"].split()[0] for one in applications) == [
+        "fingerprint_images",
+        "index_features",
+        "match_seen",
+    ]
     for application in applications:
         assert application["state"] == "FINISHED"
         assert application["cores"] == 1

@@ -99,8 +99,20 @@ def known(case: Case) -> Case:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Settings:
-    """The settings' defaults, every tag searched, data in a folder that must stay away."""
+    """The settings' defaults but for the second stage, every tag searched, data in a folder that must stay away."""
     prepared = settings().prepared_dir
     if not (prepared / "models").exists():
         pytest.skip("the tag models are not prepared: run make setup")
-    return Settings(_env_file=None, data_dir=tmp_path / "data", prepared_dir=prepared, tag_coverage=1.0)  # type: ignore[call-arg]
+    return Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        data_dir=tmp_path / "data",
+        prepared_dir=prepared,
+        tag_coverage=1.0,
+        second_stage=False,
+    )
+
+
+@pytest.fixture
+def both_stages(config: Settings) -> Settings:
+    """The same with the second stage."""
+    return config.model_copy(update={"second_stage": True})

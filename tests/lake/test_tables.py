@@ -19,6 +19,7 @@ from copywatch.lake.schemas import CRAWL_STATS, MATCHES, PROTECTED, SEEN, TABLES
 from copywatch.lake.tables import (
     create_tables,
     mirror_decisions,
+    mirror_verifications,
     open_table,
     read_table,
     replace_rows,
@@ -189,6 +190,12 @@ class TestRead:
         assert read_table(config.warehouse, MATCHES, run="it's").column("sighting_id").to_pylist() == ["s2"]
         assert read_table(config.warehouse, MATCHES, run="' OR '1'='1").num_rows == 0
 
+    def test_some_protected_images_only(self, config: Settings):
+        write(config, [match_row(number) for number in range(4)])
+        rows = read_table(config.warehouse, MATCHES, protected_ids=["p1", "p3", "x' OR '1'='1"]).to_pylist()
+        assert sorted(row["protected_id"] for row in rows) == ["p1", "p3"]
+        assert read_table(config.warehouse, MATCHES, protected_ids=[]).num_rows == 0
+
     def test_chosen_columns_in_the_order_asked(self, config: Settings):
         write(config, [match_row(1)])
         rows = read_table(config.warehouse, MATCHES, columns=["run", "sighting_id"])
@@ -245,6 +252,22 @@ class TestMirror:
         assert row == match_row(1, state="accepted", decided_by="rita", decided_at=NOW)
 
     @pytest.mark.integration
+    def test_what_was_verified_later_is_written_unless_a_person_decided(self, config: Settings):
+        write(config, [match_row(1), match_row(2), match_row(3, state="certain", verdict=0)])
+        mirror_decisions(config.warehouse, [decision(2)])
+        before = {row["sighting_id"]: row for row in read_table(config.warehouse, MATCHES).to_pylist()}
+        new = {
+            "verification": "different", "probability": 0.01, "unverified": None, "edit": None, "verifier": "align/1",
+            "alignment": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], "measures": [("blocks", 9.0)], "state": "different",
+        }  # fmt: skip
+        rows = [{"sighting_id": f"s{n}", "protected_id": f"p{n}", **new} for n in (1, 2)]
+        assert mirror_verifications(config.warehouse, rows) == 1
+        after = {row["sighting_id"]: row for row in read_table(config.warehouse, MATCHES).to_pylist()}
+        assert after == before | {"s1": before["s1"] | new}
+        version = open_table(config.warehouse, MATCHES).version()
+        assert mirror_verifications(config.warehouse, []) == 0
+        assert open_table(config.warehouse, MATCHES).version() == version
+
     def test_spark_reads_it(self, config: Settings, spark):
         write(config, [match_row(1), match_row(2)])
         mirror_decisions(config.warehouse, [decision(1)])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -57,53 +58,80 @@ def test_migrating_again_and_at_once_changes_nothing(ledger_url: str):
     assert differences(ledger_url) == []
 
 
-def test_evidence_of_before_the_second_rule_is_the_papers(postgres_server: str):
-    """Upgraded from 0002 with a row in it, and back."""
-    from alembic import command
-    from alembic.config import Config
+class OldLedger:
+    """A ledger at some revision."""
 
-    import copywatch.ledger
+    def __init__(self, engine: sa.Engine) -> None:
+        from alembic.config import Config
 
+        import copywatch.ledger
+
+        self._engine = engine
+        self._config = Config()
+        self._config.set_main_option("script_location", str(Path(copywatch.ledger.__file__).parent / "migrations"))
+
+    def to(self, revision: str) -> None:
+        """Upgrade, or downgrade, to a revision."""
+        from alembic import command
+
+        with self._engine.begin() as connection:
+            self._config.attributes["connection"] = connection
+            at = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA}).get_current_revision()
+            (command.upgrade if at is None or at < revision else command.downgrade)(self._config, revision)
+
+    def run(self, statement: str) -> list[tuple[Any, ...]]:
+        """Rows of a statement, if it has any."""
+        with self._engine.begin() as connection:
+            done = connection.execute(sa.text(statement))
+            return [tuple(row) for row in done] if done.returns_rows else []
+
+
+@pytest.fixture
+def old_ledger(postgres_server: str) -> Iterator[OldLedger]:
+    """A ledger of revision 0002 with one evidence and its review in it."""
     server = connect(postgres_server).execution_options(isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
-        connection.execute(sa.text("DROP DATABASE IF EXISTS before_0003"))
-        connection.execute(sa.text("CREATE DATABASE before_0003"))
-    url = sa.make_url(postgres_server).set(database="before_0003").render_as_string(hide_password=False)
+        connection.execute(sa.text("DROP DATABASE IF EXISTS old_ledger"))
+        connection.execute(sa.text("CREATE DATABASE old_ledger"))
+    url = sa.make_url(postgres_server).set(database="old_ledger").render_as_string(hide_password=False)
     engine = connect(url)
-    config = Config()
-    config.set_main_option("script_location", str(Path(copywatch.ledger.__file__).parent / "migrations"))
+    old = OldLedger(engine)
+    old.to("0002")
     columns = "sighting_id, protected_id, owner_id, run, site, page_url, image_url, crawled_at, verdict, distance, "
     columns += "algorithm, threshold, found_sha256, found_address, protected_address, protected_filename"
+    old.run("INSERT INTO copywatch.owners (email, name) VALUES ('a@x.example', '')")
+    old.run(
+        f"INSERT INTO copywatch.evidence ({columns}) VALUES ('s', 'p', 1, 'r', 'x', 'u', 'i', now(), 1, "
+        "0.2, 'mao/1', 0.47, 'ab', 'evidence/ab/ab', 'o', '')"
+    )
+    old.run("INSERT INTO copywatch.reviews (evidence_id, state) VALUES (1, 'pending')")
+    yield old
+    engine.dispose()
+    with server.connect() as connection:
+        connection.execute(sa.text("DROP DATABASE old_ledger WITH (FORCE)"))
+    server.dispose()
 
-    def to(revision: str, move: Callable[[Config, str], None]) -> None:
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            move(config, revision)
 
-    try:
-        to("0002", command.upgrade)
-        with engine.begin() as connection:
-            connection.execute(sa.text("INSERT INTO copywatch.owners (email, name) VALUES ('a@x.example', '')"))
-            connection.execute(
-                sa.text(
-                    f"INSERT INTO copywatch.evidence ({columns}) VALUES ('s', 'p', 1, 'r', 'x', 'u', 'i', now(), 1, "
-                    "0.2, 'mao/1', 0.47, 'ab', 'evidence/ab/ab', 'o', '')"
-                )
-            )
-        to("0003", command.upgrade)
-        with engine.begin() as connection:
-            row = connection.execute(
-                sa.text("SELECT rule, plain_distance, view, registered_later, found_address FROM copywatch.evidence")
-            ).one()
-            assert tuple(row) == ("paper", None, None, False, "evidence/ab/ab")
-            connection.execute(sa.text("UPDATE copywatch.evidence SET found_address = NULL"))
-        to("0002", command.downgrade)
-        with engine.begin() as connection:
-            assert (
-                connection.execute(sa.text("SELECT found_address FROM copywatch.evidence")).scalar() == "evidence/ab/ab"
-            )
-    finally:
-        engine.dispose()
-        with server.connect() as connection:
-            connection.execute(sa.text("DROP DATABASE before_0003 WITH (FORCE)"))
-        server.dispose()
+def test_evidence_of_before_the_second_rule_is_the_papers(old_ledger: OldLedger):
+    """Upgraded from 0002 with a row in it, and back."""
+    old_ledger.to("0003")
+    (row,) = old_ledger.run(
+        "SELECT rule, plain_distance, view, registered_later, found_address FROM copywatch.evidence"
+    )
+    assert row == ("paper", None, None, False, "evidence/ab/ab")
+    old_ledger.run("UPDATE copywatch.evidence SET found_address = NULL")
+    old_ledger.to("0002")
+    assert old_ledger.run("SELECT found_address FROM copywatch.evidence") == [("evidence/ab/ab",)]
+
+
+def test_evidence_of_before_verification_is_not_verified(old_ledger: OldLedger):
+    """Upgraded from 0004 with a row in it, and back: what had left the queue waits again."""
+    old_ledger.to("0004")
+    old_ledger.to("0005")
+    names = "verification, probability, unverified, edit, explanation_address"
+    assert old_ledger.run(f"SELECT {names} FROM copywatch.evidence") == [(None,) * 5]
+    old_ledger.run("UPDATE copywatch.reviews SET state = 'different'")
+    old_ledger.to("0004")
+    assert old_ledger.run("SELECT state FROM copywatch.reviews") == [("pending",)]
+    with pytest.raises(sa.exc.ProgrammingError, match="verification"):
+        old_ledger.run(f"SELECT {names} FROM copywatch.evidence")

@@ -154,7 +154,7 @@ class TestLists:
 
         def pending(**options: Any) -> list[int]:
             with session() as opened:
-                return [review.id for review in reviews.pending(opened, **options)]
+                return [review.id for review in reviews.waiting(opened, **options)]
 
         assert pending() == [queue[0], queue[1], queue[3], queue[4]]
         assert pending(limit=2) == queue[:2]
@@ -162,13 +162,54 @@ class TestLists:
         assert pending(site="a") == [queue[0], queue[4]]
         assert pending(site="elsewhere") == []
 
+    def test_certain_ones_come_first_and_no_page_leaves_one_out(self, queue: list[int]):
+        with session() as opened:
+            for review in (queue[1], queue[3]):
+                opened.get_one(Review, review).evidence.verification = "certain"
+            opened.get_one(Review, queue[0]).evidence.verification = "doubtful"
+        turns = [queue[1], queue[3], queue[0], queue[2], queue[4]]
+
+        def pages(size: int, **options: Any) -> list[int]:
+            """All of them, page after page, the last of each page decided before the next is asked for."""
+            shown: list[int] = []
+            while True:
+                with session() as opened:
+                    page = reviews.waiting(opened, limit=size, after_id=shown[-1] if shown else 0, **options)
+                    shown += [review.id for review in page]
+                if not page:
+                    return shown
+                if size == 2:
+                    decide(shown[-1], REFUSED)
+
+        assert pages(3) == turns
+        assert pages(1, site="a") == [queue[0], queue[2], queue[4]]
+        assert pages(1, site="b") == [queue[1], queue[3]]
+        assert pages(2) == turns
+
+    def test_what_left_the_queue_is_apart(self, queue: list[int]):
+        with session() as opened:
+            for review in (queue[0], queue[1]):
+                opened.get_one(Review, review).state = ReviewState.DIFFERENT
+        decide(queue[4], REFUSED)
+        with session() as opened:
+            assert [one.id for one in reviews.waiting(opened)] == [queue[2], queue[3]]
+            assert [one.id for one in reviews.waiting(opened, ReviewState.DIFFERENT)] == queue[:2]
+            assert [one.id for one in reviews.waiting(opened, ReviewState.DIFFERENT, site="b")] == [queue[1]]
+            assert reviews.waiting_by_site(opened) == {"a": 1, "b": 1}
+            assert reviews.waiting_by_site(opened, ReviewState.DIFFERENT) == {"a": 1, "b": 1}
+            assert [one.id for one in reviews.decided(opened)] == [queue[4]]
+            assert reviews.count_by_state(opened)["different"] == 2
+            assert reviews.standing(opened).pending == 2
+
     def test_counts(self, queue: list[int]):
         decide(queue[0], ACCEPTED)
         decide(queue[1], REFUSED)
         decide(queue[2], REFUSED)
         with session() as opened:
-            assert reviews.count_by_state(opened) == {"pending": 2, "accepted": 1, "refused": 2}
-            assert reviews.pending_by_site(opened) == {"a": 1, "b": 1}
+            assert reviews.count_by_state(opened) == {
+                "pending": 2, "different": 0, "accepted": 1, "refused": 2,
+            }  # fmt: skip
+            assert reviews.waiting_by_site(opened) == {"a": 1, "b": 1}
 
     def test_what_a_run_found_decided_or_alerted(self, queue: list[int]):
         decide(queue[0], ACCEPTED)

@@ -58,6 +58,16 @@ def test_shows_the_rows_of_this_run_only(client_of):
         assert "secret-bytes" not in html
 
 
+def test_says_what_verification_made_of_the_matches(client_of):
+    pair = {"protected_id": "p" * 32, "distance": 0.1, "threshold": 0.2, "state": "doubtful"}
+    words = ["certain", "certain", "different", None]
+    rows = [sighting(n, verdict=1, verification=word, edit="mirrored", **pair) for n, word in enumerate(words)]
+    write("matches", [*rows, sighting(9, verdict=0, **pair)], "run-1")
+    html = client_of("VIEWER").get("/copywatch/runs/run-1").text
+    assert '5</b> <span class="quiet">(1 identical, 2 certain, 1 different, 1 not verified)</span>' in html
+    assert html.count("<td><bdi>mirrored</bdi></td>") == 4
+
+
 def test_is_bounded_and_says_how_many_there_are(client_of):
     from copywatch_pages.run_page import SHOWN_ROWS
 

@@ -13,6 +13,7 @@ from PIL import Image
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
+from copywatch.images import image_store
 from copywatch.ledger.database import session
 from copywatch.ledger.models import Review
 from copywatch.portal.rendering import plain, web_address
@@ -96,6 +97,34 @@ def test_an_alert_by_score_says_what_was_done(signed_in: SignedInBrowser, plant_
         assert facts["Done to it"] == "mirrored"
         assert page.css("article h1, article h2").xpath("string()").get() == "A changed copy on photo-community"
     assert facts["Measured"] == "T = 1, score 0.2000, Th 0.2275, SRPITP's distance 0.0500, mao/1"
+
+
+def test_a_verified_alert_says_how_sure_and_shows_why(signed_in: SignedInBrowser, plant_alert: Plant) -> None:
+    client, owner = signed_in()
+    drawn = picture(9, (1500, 500), "JPEG")
+    verified = {
+        "rule": "verified", "algorithm": "sift-itq/1", "distance": 0.027, "verification": "certain",
+        "probability": 0.973, "edit": "crop, 31 % of the original, mirrored",
+        "explanation_address": image_store().put(drawn, "explanations"),
+    }  # fmt: skip
+    alert = plant_alert(owner, 7, verdict=1, **verified)
+    for path in ("/", "/alerts", f"/alerts/{alert}"):
+        page = Selector(client.get(path).text)
+        facts = {part.css("dt::text").get(): "".join(part.css("dd ::text").getall()) for part in page.css("dl div")}
+        assert facts["How sure"] == "97 % sure that it is a copy: a crop that shows 31 % of your image, mirrored"
+        assert "Done to it" not in facts
+        explanation = f"/alerts/{alert}/explanation.jpg"
+        assert page.css(".explanation img::attr(src)").getall() == ([explanation] if path.endswith(str(alert)) else [])
+    assert facts["Measured"] == "T = 1, found by local features (sift-itq/1); verified: certain, probability 0.9730"
+    answer = client.get(explanation)
+    assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, "image/jpeg", drawn)
+    again = client.get(explanation, headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    stranger, _ = signed_in("bob@owners.example", "Bob")
+    assert stranger.get(explanation).status_code == 404
+    other = plant_alert(owner, 8)
+    assert client.get(f"/alerts/{other}/explanation.jpg").status_code == 404
+    assert not Selector(client.get(f"/alerts/{other}").text).css(".explanation")
 
 
 def test_an_old_sighting_without_its_picture_is_explained(signed_in: SignedInBrowser, plant_alert: Plant) -> None:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import io
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from PIL import Image
 from pyspark.sql import SparkSession
 
 from copywatch.decode import decode
 from copywatch.demo.edits import BROKEN, COPIES, ODD_FORMATS
 from copywatch.errors import Reason
+from copywatch.features import itq
+from copywatch.features.extract import protected_points
+from copywatch.features.points import packed
+from copywatch.features.thumbnail import thumbnail
+from copywatch.features.votes import LEAST_POINTS
 from copywatch.fingerprint import Mao
 from copywatch.fingerprint.rows import Extraction
 from copywatch.lake import delta, landing
 from copywatch.lake.identity import protected_id, sighting_id
-from copywatch.lake.schemas import CRAWL_STATS, DETECTED, PROTECTED, REJECTED
+from copywatch.lake.schemas import CRAWL_STATS, DETECTED, FEATURES, PROTECTED, REJECTED
 from copywatch.matching.score import RESCORED_THRESHOLD
 from copywatch.settings import Settings
 from copywatch.tagging.tagger import Tagger
@@ -186,14 +194,58 @@ class TestIntake:
             assert (row["owner"], row["sha256"], row["status"], row["run"]) == (owner, digest, "active", "intake-1")
             assert (row["protected_until"], row["storage_address"]) == (until, f"o/{number}")
 
+    def test_local_features_are_kept_beside(
+        self, taken_in: Work, rows: Rows, take_in: Any, photos: Any, config: Settings
+    ):
+        """The oracle: the library on the same bytes. A picture of one colour has a row without a point."""
+        plain = io.BytesIO()
+        Image.new("RGB", (300, 200), (20, 90, 160)).save(plain, "PNG")
+        files = {11: photos("03"), 12: photos("04"), 13: plain.getvalue(), 14: b"GIF89a"}
+        take_in("intake-1", *((number, "1", data) for number, data in files.items()))
+        done = taken_in()
+        outcomes: Counter[str] = Counter()
+        for row in done:
+            outcomes[str(row["outcome"])] += int(str(row["count"]))
+        alone = f"protected, covered by the fingerprint alone (under {LEAST_POINTS} points)"
+        assert outcomes == {"protected": 2, alone: 1, Reason.TRUNCATED.value: 1}
+        by_id = {row["protected_id"]: row for row in rows(FEATURES)}
+        assert len(rows(FEATURES)) == len(by_id) == len(rows(PROTECTED)) == 3
+        for protected in rows(PROTECTED):
+            data = files[protected["application_id"]]
+            rgb = decode(data, max_pixels=config.max_image_pixels, max_bytes=config.max_image_bytes).rgb
+            points = protected_points(rgb)
+            codes, positions = packed(points)
+            assert by_id[protected["protected_id"]] == {
+                "protected_id": protected["protected_id"], "shard": 0, "model": itq.IDENTITY, "points": len(points),
+                "scaled_width": points.size[0], "scaled_height": points.size[1], "codes": codes,
+                "positions": positions, "thumbnail": thumbnail(rgb), "run": "intake-1",
+            }  # fmt: skip
+        assert {row["points"] for row in by_id.values()} == {0, 200}
+
+    @pytest.mark.parametrize("writes", range(2))
+    def test_after_a_death_between_its_writes(
+        self, taken_in: Work, rows: Rows, take_in: Any, photos: Any, monkeypatch: pytest.MonkeyPatch, writes: int
+    ):
+        take_in("intake-1", (11, "1", photos("03")), (12, "2", photos("04")))
+        with monkeypatch.context() as patched:
+            patched.setattr(delta, "replace_run", Death(writes).after(delta.replace_run))
+            with pytest.raises(KeyboardInterrupt):
+                taken_in()
+        assert len(rows(PROTECTED)) <= len(rows(FEATURES))
+        taken_in()
+        for table in (PROTECTED, FEATURES):
+            assert len(rows(table)) == len({row["protected_id"] for row in rows(table)}) == 2
+
     def test_again_leaves_the_same(self, taken_in: Work, rows: Rows, take_in: Any, photos: Any):
         take_in("intake-0", (1, "1", photos("05")))
         taken_in("intake-0")
         take_in("intake-1", (11, "1", photos("03")))
         taken_in()
         before = sorted(rows(PROTECTED), key=lambda row: row["application_id"])
+        features = sorted(rows(FEATURES), key=lambda row: row["protected_id"])
         taken_in()
         assert sorted(rows(PROTECTED), key=lambda row: row["application_id"]) == before
+        assert sorted(rows(FEATURES), key=lambda row: row["protected_id"]) == features
         assert [row["application_id"] for row in before] == [1, 11]
 
     def test_a_released_one_replaces_nothing(
@@ -217,7 +269,6 @@ class TestIntake:
         self, spark: SparkSession, rows: Rows, take_in: Any, photos: Any, extraction: Extraction, config: Settings
     ):
         import imagehash
-        from PIL import Image
 
         take_in("intake-1", (11, "1", photos("03")))
         more = Extraction(
@@ -226,9 +277,40 @@ class TestIntake:
         fingerprint_images.fingerprint_intake(spark, "intake-1", more, RESCORED_THRESHOLD, config)
         others = dict(rows(PROTECTED)[0]["other_fingerprints"])
         assert {name.split("/")[0]: len(code) for name, code in others.items()} == {"dhash": 8, "pdq": 32}
-        image = Image.open(__import__("io").BytesIO(photos("03"))).convert("RGB")
+        image = Image.open(io.BytesIO(photos("03"))).convert("RGB")
         (dhash,) = [code for name, code in others.items() if name.startswith("dhash")]
         assert dhash.hex() == str(imagehash.dhash(image))
+
+
+class TestShards:
+    """New images go on in the newest shard until it is full; three fill one here."""
+
+    @pytest.fixture
+    def given(self, spark: SparkSession) -> Callable[[list[str], dict[str, int]], dict[str, int]]:
+        def give(names: list[str], known: dict[str, int]) -> dict[str, int]:
+            images = spark.createDataFrame([(name,) for name in names], "protected_id string")
+            features = spark.createDataFrame(list(known.items()), "protected_id string, shard int")
+            found = fingerprint_images.sharded(images, features, shard_images=3)
+            assert found.columns == ["protected_id", "shard"]
+            return {row["protected_id"]: row["shard"] for row in found.collect()}
+
+        return give
+
+    def test_the_first_ones(self, given: Any):
+        assert given([], {}) == {}
+        assert given(["d", "b", "a", "c", "g", "e", "f"], {}) == {
+            "a": 0, "b": 0, "c": 0, "d": 1, "e": 1, "f": 1, "g": 2,
+        }  # fmt: skip
+
+    def test_the_newest_is_filled_up(self, given: Any):
+        known = {"k": 0, "l": 0, "m": 0, "n": 4, "o": 4}
+        assert given(["b", "a", "c"], known) == {"a": 4, "b": 5, "c": 5}
+        assert given(["b", "a"], known | {"p": 4}) == {"a": 5, "b": 5}
+
+    def test_a_retry_moves_none(self, given: Any):
+        known = {"k": 0, "a": 0, "m": 1, "n": 1}
+        assert given(["a", "b", "n"], known) == {"a": 0, "b": 1, "n": 1}
+        assert given(["a", "b", "n"], known | {"b": 1, "x": 2, "y": 2, "z": 2}) == {"a": 0, "b": 1, "n": 1}
 
 
 def test_a_whole_copy_is_found_where_it_was_put(

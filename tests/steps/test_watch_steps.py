@@ -163,12 +163,31 @@ class TestRecordFindings:
 
         done = watch.record_findings(RUN)
         assert (done["matches"], done["new alerts"], done["new reviews"]) == (1, 1, 0)
+        assert (done["certain"], done["doubtful"], done["different"]) == (0, 0, 0), "T = 0 needs no verification"
         with session() as opened:
             (evidence,) = opened.scalars(select(Evidence))
             assert image_store().get(evidence.found_address) == crawled["data"]
             assert crawls.known_hashes(opened, "a") == {digest("copy"), digest("other")}
         assert landing.shards(settings().landing, KEY) == []
         assert landing.is_released(settings().landing, KEY)
+
+    def test_verified_pairs_go_their_ways_and_are_counted(self, crawled: dict[str, Any]):
+        judged = ("certain", "doubtful", "doubtful", "different")
+        rows = [
+            dict.fromkeys(MATCHES.columns.names) | {
+                "sighting_id": f"{number:032x}", "protected_id": "p" * 32, "run": KEY, "site": "a", "page_url": "page",
+                "image_url": "copy", "crawled_at": NOW, "sha256": crawled["sha256"], "verdict": 1, "distance": 0.1,
+                "algorithm": "mao/1", "threshold": 0.47, "tag": "animal", "verification": one, "probability": 0.5,
+                "state": "different" if one == "different" else "doubtful",
+            }
+            for number, one in enumerate(judged)
+        ]  # fmt: skip
+        write_deltalake(
+            table_url(settings().warehouse, MATCHES), pa.Table.from_pylist(rows, schema=MATCHES.columns), mode="append"
+        )
+        done = watch.record_findings(RUN)
+        assert (done["certain"], done["doubtful"], done["different"]) == (1, 2, 1)
+        assert (done["new alerts"], done["new reviews"]) == (1, 3)
 
     def test_again_adds_nothing(self, crawled: dict[str, Any]):
         watch.record_findings(RUN)

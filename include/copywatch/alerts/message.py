@@ -12,7 +12,7 @@ from email.utils import format_datetime, parseaddr
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from copywatch.alerts.wording import certainty, found_earlier, measured, picture_missing, title
+from copywatch.alerts.wording import certainty, done_beside, found_earlier, measured, picture_missing, title
 from copywatch.decode import decode
 from copywatch.images import ImageStore
 from copywatch.ledger.models import Application, ApplicationState, Evidence, Owner
@@ -64,7 +64,10 @@ def _header(text: str) -> str:
 
 
 def alert_mail(evidence: Evidence, store: ImageStore, config: Settings) -> EmailMessage:
-    """The mail for one alert; its parts: text, HTML, both pictures inline (one, where the other could not be kept)."""
+    """The mail for one alert; its parts: text, HTML, inline both pictures and how they lie over each other.
+
+    A picture that could not be kept or drawn is left out.
+    """
     message = _mail(
         config,
         evidence.owner,
@@ -73,10 +76,13 @@ def alert_mail(evidence: Evidence, store: ImageStore, config: Settings) -> Email
     )
     message["Date"] = format_datetime(evidence.created_at)
     portal = f"{config.portal_url.rstrip('/')}/alerts/{evidence.alert.id}" if evidence.alert else None
+    pictures = _pictures(evidence, store, config)
     values = {
         "evidence": evidence,
+        "explained": "explanation" in pictures,
         "certainty": certainty(evidence),
         "measured": measured(evidence),
+        "done": done_beside(evidence),
         "found_earlier": found_earlier(evidence),
         "missing": picture_missing(evidence),
         "portal": portal,
@@ -84,13 +90,23 @@ def alert_mail(evidence: Evidence, store: ImageStore, config: Settings) -> Email
     message.set_content(_templates.get_template("alert.txt").render(values))
     message.add_alternative(_templates.get_template("alert.html").render(values), subtype="html")
     html = message.get_payload()[1]  # type: ignore[index]
-    for name, address in (("protected", evidence.protected_address), ("found", evidence.found_address)):
-        if address is None:
-            continue
-        html.add_related(  # type: ignore[union-attr]
-            thumbnail(store.get(address), config), "image", "jpeg", cid=f"<{name}>", filename=f"{name}.jpg"
-        )
+    for name, data in pictures.items():
+        html.add_related(data, "image", "jpeg", cid=f"<{name}>", filename=f"{name}.jpg")  # type: ignore[union-attr]
     return message
+
+
+def _pictures(evidence: Evidence, store: ImageStore, config: Settings) -> dict[str, bytes]:
+    """The mail's pictures by name, JPEG."""
+    pictures = {
+        name: thumbnail(store.get(address), config)
+        for name, address in (("protected", evidence.protected_address), ("found", evidence.found_address))
+        if address is not None
+    }
+    explanation = evidence.explanation_address
+    if explanation is not None and store.holds(explanation):
+        # Drawn by us, and of the size that it is meant for.
+        pictures["explanation"] = store.get(explanation)
+    return pictures
 
 
 def confirmation_mail(owner: Owner, applications: list[Application], run: str, config: Settings) -> EmailMessage:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from copywatch.ledger.models import Evidence
 from copywatch.matching.verdict import Verdict
 from copywatch.rule import Rule
+from copywatch.verification.verdict import FOUND_BY_RULE, Judgement
+
+# `copywatch.verification.edit_words`, said to reviewers: said to owners.
+_FOR_OWNERS = (
+    (re.compile(r"\bcrop, (\d+ %) of the original\b"), r"a crop that shows \1 of your image"),
+    (re.compile(r"\binset, (\d+ %) of the picture\b"), r"an inset that takes \1 of the picture found"),
+)
 
 
 def certainty(evidence: Evidence) -> str:
@@ -17,13 +25,20 @@ def certainty(evidence: Evidence) -> str:
     if evidence.verdict == Verdict.IDENTICAL and differing == 0:
         return "identical fingerprint"
     reviewed = ", confirmed by a person" if evidence.review and evidence.review.decided_by else ""
+    if evidence.probability is not None and evidence.verification != Judgement.DIFFERENT:
+        done = f": {edit_for_owner(evidence.edit)}" if evidence.edit else ""
+        return f"{percent(evidence.probability)} sure that it is a copy{done}{reviewed}"
+    if evidence.rule == FOUND_BY_RULE:
+        return "confirmed by a person" if reviewed else "parts of it agree"
     if differing is None:
         return f"score {evidence.distance:.4f}, where 0 is the same picture{reviewed}"
     return f"{1 - differing:.1%} of the fingerprint agrees{reviewed}"
 
 
 def fingerprint_distance(evidence: Evidence) -> float | None:
-    """SRPITP's distance, in [0, 1]: the share of the fingerprint that differs; None: only a score was measured."""
+    """SRPITP's distance, in [0, 1]: the share of the fingerprint that differs; None: it was not measured."""
+    if evidence.rule == FOUND_BY_RULE:
+        return None
     if evidence.plain_distance is not None:
         return evidence.plain_distance
     return evidence.distance if evidence.rule == Rule.PAPER else None
@@ -35,17 +50,64 @@ def measure_name(rule: str) -> str:
 
 
 def measured(evidence: Evidence) -> str:
-    """T and the numbers behind it."""
+    """T and the numbers behind it, and those of verification."""
+    verified = f"verified: {evidence.verification}" if evidence.verification else ""
+    if verified and evidence.probability is not None:
+        verified += f", probability {evidence.probability:.4f}"
+    if evidence.rule == FOUND_BY_RULE:
+        return f"T = {evidence.verdict}, found by local features ({evidence.algorithm}); {verified}"
     name = measure_name(evidence.rule)
     numbers = f"T = {evidence.verdict}, {name} {evidence.distance:.4f}, Th {evidence.threshold:.4f}"
     if evidence.rule == Rule.RESCORED and evidence.plain_distance is not None:
         numbers += f", SRPITP's distance {evidence.plain_distance:.4f}"
-    return f"{numbers}, {evidence.algorithm}"
+    return f"{numbers}, {evidence.algorithm}" + (f"; {verified}" if verified else "")
+
+
+def percent(probability: float) -> str:
+    """A probability for people; never quite none and never quite all, which no measurement says."""
+    if probability >= 0.995:
+        return "more than 99 %"
+    if probability < 0.01:
+        return "less than 1 %"
+    return f"{probability * 100:.0f} %"
+
+
+def verified(evidence: Evidence) -> str:
+    """What verification says, in a few words; why it says nothing; empty for an identical picture, which needs none."""
+    if evidence.verification:
+        chance = f", {percent(evidence.probability)}" if evidence.probability is not None else ""
+        of_what = " for a copy" if chance and evidence.verification == Judgement.DIFFERENT else ""
+        return f"verified: {evidence.verification}{chance}{of_what}"
+    if evidence.verdict == Verdict.IDENTICAL:
+        return ""
+    return f"not verified: {evidence.unverified}" if evidence.unverified else "not verified"
+
+
+def done_to_it(evidence: Evidence) -> str:
+    """What was done to the copy, in words; empty: nothing that shows."""
+    return evidence.edit or evidence.view or ""
+
+
+def done_beside(evidence: Evidence) -> str:
+    """The same for the owner, where `certainty` does not say it already."""
+    done = edit_for_owner(evidence.edit) if evidence.edit else evidence.view or ""
+    return "" if done in certainty(evidence) else done
+
+
+def edit_for_owner(edit: str) -> str:
+    """The words of verification, said to the owner of the original.
+
+    >>> edit_for_owner("crop, 31 % of the original, mirrored")
+    'a crop that shows 31 % of your image, mirrored'
+    """
+    for said, told in _FOR_OWNERS:
+        edit = said.sub(told, edit)
+    return edit
 
 
 def title(evidence: Evidence) -> str:
     """What was found, in two or three words."""
-    return "A copy" if evidence.verdict == Verdict.IDENTICAL and not evidence.view else "A changed copy"
+    return "A copy" if evidence.verdict == Verdict.IDENTICAL and not done_to_it(evidence) else "A changed copy"
 
 
 def found_earlier(evidence: Evidence, *, to_owner: bool = True) -> str:

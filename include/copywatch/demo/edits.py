@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageDraw, ImageEnhance, ImageFont
+from PIL import ExifTags, Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from copywatch.errors import Reason
 
@@ -104,6 +104,35 @@ def _cropped(percent: float) -> Callable[[bytes], bytes]:
     return crop
 
 
+def _cut_out(photo: bytes) -> bytes:
+    """A third of the picture, mirrored: what a global fingerprint cannot see."""
+    image = _opened(photo)
+    across, down = round(image.width * 0.58), round(image.height * 0.58)
+    left, top = round(image.width * 0.3), round(image.height * 0.2)
+    return _jpeg(ImageOps.mirror(image.crop((left, top, left + across, top + down))))
+
+
+def _screenshot(photo: bytes) -> bytes:
+    """The picture on a telephone's screen, between bars and lines of text."""
+    image = _opened(photo)
+    image.thumbnail((600, 600), Image.Resampling.LANCZOS)
+    screen = Image.new("RGB", (640, 1138), (250, 250, 252))
+    draw = ImageDraw.Draw(screen)
+    draw.rectangle((0, 0, 640, 90), fill=(32, 34, 60))
+    draw.text((320, 45), "lumen", font=ImageFont.load_default(size=36), anchor="mm", fill=(255, 255, 255))
+    screen.paste(image, ((640 - image.width) // 2, 130))
+    line = 130 + image.height + 50
+    for words in (
+        "Desmond and 27 others like this",
+        "Where was this taken?",
+        "Best light this year",
+        "Can I print it?",
+    ):
+        draw.text((30, line), words, font=ImageFont.load_default(size=28), fill=(60, 60, 70))
+        line += 64
+    return _saved(screen, "PNG", optimize=True)
+
+
 UNTOUCHED = Edit("untouched", ".jpg", _untouched)
 HOT_LINKED = Edit("hot-linked", ".jpg", _untouched)
 BYTE_IDENTICAL = Edit("byte-identical", ".jpg", _untouched)
@@ -117,6 +146,8 @@ COPIES: tuple[Edit, ...] = (
     Edit("warm-tint", ".jpg", _warm),
     Edit("cropped-2", ".jpg", _cropped(2)),
     Edit("cropped-5", ".jpg", _cropped(5)),
+    Edit("cut-out-mirrored", ".jpg", _cut_out),
+    Edit("screenshot", ".png", _screenshot),
     BYTE_IDENTICAL,
     HOT_LINKED,
 )

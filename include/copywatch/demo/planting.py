@@ -150,6 +150,8 @@ _GALLERY_ROUND_1: tuple[_Post, ...] = (
     ("white-fence.jpg", "19.jpg", "untouched", "tove", "White fence, white tower"),
     ("17.jpg", "17.jpg", "byte-identical", "tove", "She holds the world"),
     ("20.jpg", "20.jpg", "hot-linked", "desmond", "Yellow nose"),
+    ("red-hat.jpg", "04.jpg", "cut-out-mirrored", "finn", "From an old print"),
+    ("look-at-these-two.png", "23.jpg", "screenshot", "desmond", "My feed this morning"),
 )
 _GALLERY_ROUND_2: tuple[_Post, ...] = (
     ("snowmelt.jpg", "13.jpg", "untouched", "jun-and-ola", "Snowmelt"),

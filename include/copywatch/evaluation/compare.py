@@ -1,33 +1,34 @@
 """Detected against protected images, by the code of the chain.
 
 What is alerted or reviewed is what `copywatch.matching.pairs.Newcomers` finds, which the chain matches new
-registrations with: under the tags until tau, by either rule; and files with the same bytes whatever their tags. Of each
-detected image the nearest one is shown, by T, then distance: all protected images count as one owner's, who is told of
-the nearest only.
+registrations with: under the tags until tau, by either rule; and files with the same bytes whatever their tags; and
+what the second stage finds beside it. Of each detected image the nearest one is shown, by T, then verification, then
+distance, and with it what stands by verification: all protected images count as one owner's.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from copywatch.evaluation.describe import Description
 from copywatch.evaluation.progress import Progress
+from copywatch.evaluation.second_stage import Match, SecondStage, shown
 from copywatch.fingerprint.registry import algorithm_named
 from copywatch.fingerprint.views import views_of
 from copywatch.lake.schemas import TAGS, TIMESTAMP
 from copywatch.matching.candidates import CandidateIndex, Images
 from copywatch.matching.compare import Comparison, compared_codes, compared_views
-from copywatch.matching.pairs import OF_PROTECTED, OF_SIGHTING, Newcomers, PlainIndex, Terms
+from copywatch.matching.pairs import OF_PROTECTED, OF_SIGHTING, PAIRS, Newcomers, PlainIndex, Terms
 from copywatch.matching.tags import tags_within_coverage
-from copywatch.matching.verdict import Verdict
 from copywatch.rule import Rule
 
 Indices = NDArray[np.int64]
@@ -39,6 +40,7 @@ _RUNNERS_UP = 20
 """Of an image that nothing is shown for the nearest by the first stage that are scored, so that a rank can be told."""
 _PAIRS_A_BATCH = 1024
 """Some 30 MB."""
+_NOT_VERIFIED = 1
 _REGISTERED_AT = datetime(2000, 1, 1, tzinfo=UTC)
 """Of all at once: equal distances then fall to the first by name."""
 
@@ -79,25 +81,12 @@ class Side:
         return [views_of(self.images[place].views) for place in places]
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What the product would show for each detected image.
-
-    Attributes:
-        protected: int64 (M,), places among the protected; `NOTHING` where nothing is within Th.
-        distances: float64 (M,), by the rule; NaN where there is nothing.
-        verdicts: int8 (M,), T; 2 where there is nothing.
-    """
-
-    protected: Indices
-    distances: NDArray[np.float64]
-    verdicts: NDArray[np.int8]
-
-
 class Sides:
     """Both sides, and what they are compared by."""
 
-    def __init__(self, detected: Side, protected: Side, terms: Terms, coverage: float) -> None:
+    def __init__(
+        self, detected: Side, protected: Side, terms: Terms, coverage: float, *, second_stage: bool = False
+    ) -> None:
         """Take the images.
 
         Args:
@@ -105,7 +94,9 @@ class Sides:
             protected: the originals.
             terms: what pairs are judged by.
             coverage: tau.
+            second_stage: whether there is one; the images are described for it.
         """
+        self.second = SecondStage(protected.images) if second_stage else None
         self.detected, self.protected = detected, protected
         self._terms, self._coverage = terms, coverage
         self._originals = _originals(protected)
@@ -117,23 +108,28 @@ class Sides:
         """Whether a detected image is looked up under a tag that a protected image is stored under."""
         return bool(self._looked_up[detected, self._stored.index(tag)])
 
-    def shown(self) -> Shown:
-        """For each detected image the first by T, then distance, then name, of the protected ones within Th."""
-        shown = Shown(
-            np.full(len(self.detected), NOTHING, dtype=np.int64),
-            np.full(len(self.detected), np.nan),
-            np.full(len(self.detected), Verdict.DIFFERENT, dtype=np.int8),
-        )
+    def shown(self) -> list[list[Match]]:
+        """What the product would show for each detected image, the nearest first."""
+        found: list[list[Match]] = [[] for _ in range(len(self.detected))]
         if not len(self.protected):
-            return shown
+            return found
         chain = Newcomers(self._originals, self._terms, self._coverage)
         progress = Progress("images compared", len(self.detected))
         # In batches of which every pair fits into memory, should all lie within Th.
-        for batch in self._sightings.to_batches(max_chunksize=_DETECTED_A_BATCH):
-            for pairs in chain.pairs(iter([batch])):
-                _keep_nearest(shown, pairs)
-            progress.more(batch.num_rows)
-        return shown
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for batch in self._sightings.to_batches(max_chunksize=_DETECTED_A_BATCH):
+                first = _by_detected(pa.Table.from_batches(chain.pairs(iter([batch])), schema=PAIRS))
+                places = [int(one) for one in batch.column("sighting_id").to_pylist()]
+                judged = pool.map(self._judged, places, [first.get(place, []) for place in places])
+                for place, matches in zip(places, judged, strict=True):
+                    found[place] = matches
+                progress.more(batch.num_rows)
+        return found
+
+    def _judged(self, place: int, first: list[Match]) -> list[Match]:
+        if self.second is None:
+            return shown(first)
+        return shown(self.second.matches(self.detected.images[place], first))
 
     def nearest(self, detected: Indices) -> Indices:
         """Of given detected images the nearest protected one under their tags, at whatever distance.
@@ -192,21 +188,18 @@ class Sides:
         )
 
 
-def _keep_nearest(shown: Shown, pairs: pa.RecordBatch) -> None:
-    """Put the nearest of some pairs where a detected image has none yet or a farther one."""
-    detected, protected = (
-        np.asarray(pc.cast(pairs[name], pa.int64()), dtype=np.int64) for name in ("sighting_id", "protected_id")
-    )
-    verdicts = np.asarray(pairs["verdict"], dtype=np.int8)
-    distances = np.asarray(pairs["distance"], dtype=np.float64)
-    order = np.lexsort((protected, distances, verdicts, detected))
-    for pair in order[np.flatnonzero(np.diff(detected[order], prepend=NOTHING))].tolist():
-        place = detected[pair]
-        new = (verdicts[pair], distances[pair], protected[pair])
-        if shown.protected[place] == NOTHING or new < (
-            shown.verdicts[place], shown.distances[place], shown.protected[place]
-        ):  # fmt: skip
-            shown.verdicts[place], shown.distances[place], shown.protected[place] = new
+def _by_detected(pairs: pa.Table) -> dict[int, list[Match]]:
+    """The first stage's pairs of each detected image, each once, as its best comparison has it."""
+    best: dict[tuple[int, int], Match] = {}
+    columns = ("sighting_id", "protected_id", "verdict", "distance")
+    for detected, protected, verdict, distance in zip(*(pairs[name].to_pylist() for name in columns), strict=True):
+        key = int(detected), int(protected)
+        match = Match(verdict, _NOT_VERIFIED, False, distance, key[1])
+        best[key] = min(match, best.get(key, match))
+    found: dict[int, list[Match]] = {}
+    for (place, _), match in best.items():
+        found.setdefault(place, []).append(match)
+    return found
 
 
 def _originals(side: Side) -> pa.Table:

@@ -1,11 +1,12 @@
 """A detector measured on somebody's own photos: copies found, and other images taken for them.
 
-It matches as the product does, in memory: views or fingerprints, tags until tau, the threshold in force, and of each
-detected image the nearest protected one.
+It matches as the product does, in memory: views or fingerprints, tags until tau, the threshold in force, local
+features, verification, and of each detected image the nearest protected one.
 
-Memory grows with the images' views, 7 kB for a protected one. Made-up ones, half of them copies, took to compare on one
-core: 2,000 x 4,000 7 s and 0.4 GB, 10,000 x 10,000 half a minute and 0.7 GB. Each process that reads takes 0.3 GB, more
-while it decodes an image that is near the size limits.
+For the second stage a detected image takes 60 kB and a protected one 25 kB. Without it memory grows with the images'
+views, 7 kB for a protected one; made-up ones, half of them copies, took to compare on one core: 2,000 x 4,000 7 s and
+0.4 GB, 10,000 x 10,000 half a minute and 0.7 GB. Each process that reads takes 0.3 GB, more while it decodes an image
+that is near the size limits.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ class Evaluation:
 
     Attributes:
         edits: counts of each edit, in the order of the truth file.
-        wrong_certain: detected images that would be alerted as copies of a wrong image, without a person.
-        wrong_review: detected images that would go to a person beside a wrong image.
+        wrong_certain: detected images that are taken for certain copies of a wrong image: T = 0 is alerted without a
+            person, and what verification is certain of as well, where the administrator lets it.
+        wrong_review: other detected images that would go to a person beside a wrong image.
         pairs: usable detected images times usable protected ones, whether their tags bring them together or not: each
             is a chance of a false alarm.
         threshold: Th, and where it comes from.
@@ -161,7 +163,7 @@ def evaluate(
     )
     names = {True: list(folders[True].names), False: list(entries)}
     jobs = [Job(folders[side].root / one, side) for side in (True, False) for one in names[side]]
-    descriptions = described(Recipe(extraction), jobs, processes)
+    descriptions = described(Recipe(extraction, config.second_stage), jobs, processes)
     originals = Side.of(names[True], descriptions[: len(names[True])])
     sightings = Side.of(names[False], descriptions[len(names[True]) :])
     right = right_digests(entries, originals)
@@ -170,7 +172,8 @@ def evaluate(
     else:
         limit = _calibrated(name, in_force, originals, sightings, entries, right, wanted)
     terms = Terms.of(name, in_force, limit.value, config.identical_bound)
-    judge = Judge(entries, right, Sides(sightings, originals, terms, config.tag_coverage))
+    sides = Sides(sightings, originals, terms, config.tag_coverage, second_stage=config.second_stage)
+    judge = Judge(entries, right, sides)
     unusable = [
         {"file": str(folders[side].root / one), "reason": OUTSIDE}
         for side in (True, False)

@@ -9,10 +9,12 @@ from enum import StrEnum
 import numpy as np
 
 from copywatch.evaluation.compare import NOTHING, Side, Sides
+from copywatch.evaluation.second_stage import Match
 from copywatch.evaluation.truth import Entry
 from copywatch.hostile_text import plain
 from copywatch.matching.compare import Comparison
 from copywatch.matching.verdict import Verdict
+from copywatch.verification.verdict import Judgement
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,9 @@ class Counts:
     Attributes:
         edit: as the truth file calls it; empty: it says nothing.
         copies: detected images that are copies.
-        found: of these, those whose nearest protected image is a right one, at T = 0 or 1.
-        certain: of these, those at T = 0, which nobody need look at.
+        found: of these, those that are shown beside a right one: the nearest at T = 0 or 1 that verification does not
+            call different, or one that verification finds beside it.
+        certain: of these, those at T = 0, or certain by verification: nobody need look at them.
         rank1: copies whose nearest protected image is a right one, at whatever distance; of those that nothing is shown
             for, the nearest of what the first stage brings up.
     """
@@ -95,26 +98,21 @@ class Judge:
     def counts(self) -> list[Counts]:
         """Of each edit."""
         first = self._right_at_rank_1()
-        by_edit: dict[str, list[tuple[bool, Verdict, bool]]] = {}
+        by_edit: dict[str, list[tuple[bool, bool, bool]]] = {}
         for name, entry in self._entries.items():
             if entry.originals:
                 place = self._sides.detected.place_of.get(name)
-                is_right, verdict = (False, Verdict.DIFFERENT) if place is None else self._outcome(place)
-                by_edit.setdefault(entry.edit, []).append((is_right, verdict, place in first))
+                right = [] if place is None else self._right_matches(place)
+                outcome = bool(right), any(one.is_certain for one in right), place in first
+                by_edit.setdefault(entry.edit, []).append(outcome)
         return [
-            Counts(
-                edit,
-                copies=len(ones),
-                found=sum(is_right and verdict < Verdict.DIFFERENT for is_right, verdict, _ in ones),
-                certain=sum(is_right and verdict is Verdict.IDENTICAL for is_right, verdict, _ in ones),
-                rank1=sum(is_first for _, _, is_first in ones),
-            )
+            Counts(edit, len(ones), *(sum(outcome) for outcome in zip(*ones, strict=True)))
             for edit, ones in by_edit.items()
         ]
 
     def _right_at_rank_1(self) -> set[int]:
         """Places of the detected images whose nearest protected image is a right one, at whatever distance."""
-        nearest = self._shown.protected.copy()
+        nearest = np.array([ones[0].protected if ones else NOTHING for ones in self._shown], dtype=np.int64)
         copies = [place for place, name in enumerate(self._sides.detected.names) if self._entries[name].originals]
         unshown = np.array([place for place in copies if nearest[place] == NOTHING], dtype=np.int64)
         nearest[unshown] = self._sides.nearest(unshown)
@@ -125,9 +123,14 @@ class Judge:
             return False
         return self._sides.protected.images[protected].digest in self._right[self._sides.detected.names[detected]]
 
-    def _outcome(self, place: int) -> tuple[bool, Verdict]:
-        """Whether the image shown is a right one, and T."""
-        return self._is_right(place, int(self._shown.protected[place])), Verdict(int(self._shown.verdicts[place]))
+    def _right_matches(self, place: int) -> list[Match]:
+        """What is rightly shown for a detected image."""
+        return [one for one in self._shown[place] if self._is_right(place, one.protected)]
+
+    def _wrong_matches(self, place: int) -> list[Match]:
+        """What is wrongly shown for it, what is certain first."""
+        wrong = [one for one in self._shown[place] if not self._is_right(place, one.protected)]
+        return sorted(wrong, key=lambda one: not one.is_certain)
 
     def cases(self) -> list[Case]:
         """First the false pairs, alerted ones before the others, then what was missed; each by distance."""
@@ -138,20 +141,19 @@ class Judge:
     def _false(self) -> list[Case]:
         cases = []
         for place, name in enumerate(self._sides.detected.names):
-            is_right, verdict = self._outcome(place)
-            if is_right or verdict is Verdict.DIFFERENT:
-                continue
-            cases.append(
-                Case(
-                    Wrong.CERTAIN if verdict is Verdict.IDENTICAL else Wrong.REVIEW,
-                    name,
-                    self._sides.protected.names[self._shown.protected[place]],
-                    self._entries[name].edit,
-                    float(self._shown.distances[place]),
-                    verdict,
-                    "",
+            # An image that is shown beside several wrong ones is one mistake, the worst of them.
+            for wrong in self._wrong_matches(place)[:1]:
+                cases.append(
+                    Case(
+                        Wrong.CERTAIN if wrong.is_certain else Wrong.REVIEW,
+                        name,
+                        self._sides.protected.names[wrong.protected],
+                        self._entries[name].edit,
+                        wrong.distance,
+                        Verdict(wrong.verdict),
+                        "",
+                    )
                 )
-            )
         return cases
 
     def _missed(self) -> list[Case]:
@@ -166,8 +168,7 @@ class Judge:
                 original = sorted(entry.originals)[0]
                 cases.append(Case(Wrong.MISSED, name, original, entry.edit, None, Verdict.DIFFERENT, why))
                 continue
-            is_right, verdict = self._outcome(place)
-            if not is_right or verdict is Verdict.DIFFERENT:
+            if not self._right_matches(place):
                 missed.append(place)
         return cases + self._measured(missed)
 
@@ -191,18 +192,25 @@ class Judge:
                 self._entries[name].edit,
                 found.distance,
                 found.verdict,
-                self._why(place, found.verdict, originals.images[original].tag),
+                self._why(place, found.verdict, original),
             )
             for place, (original, found) in nearest.items()
         ]
 
-    def _why(self, place: int, verdict: Verdict, tag: str) -> str:
-        """Why a copy was missed whose right original is stored under `tag` and would be at `verdict`."""
+    def _why(self, place: int, verdict: Verdict, original: int) -> str:
+        """Why a copy was missed whose right original would be at `verdict`."""
+        second = self._sides.second
+        said = second.verified(self._sides.detected.images[place], original) if second else None
+        nearer = [plain(self._sides.protected.names[one.protected]) for one in self._shown[place][:1]]
+        if said and said.judgement is Judgement.DIFFERENT and verdict is not Verdict.DIFFERENT:
+            return "verification calls it different"
+        if nearer and said and said.judgement in (Judgement.CERTAIN, Judgement.DOUBTFUL):
+            return f"{nearer[0]} is nearer; is it the same photo?"
         if verdict is Verdict.DIFFERENT:
             return "beyond the threshold"
+        tag = self._sides.protected.images[original].tag
         if not self._sides.searches(place, tag):
             return f"the tag {tag} was not searched"
-        shown = int(self._shown.protected[place])
-        if shown != NOTHING:
-            return f"{plain(self._sides.protected.names[shown])} is nearer; is it the same photo?"
+        if nearer:
+            return f"{nearer[0]} is nearer; is it the same photo?"
         return "not let through by the first stage"

@@ -14,7 +14,7 @@ def report(found: Evaluation) -> str:
     """What was measured, as text: what was wrong and by which threshold, each edit's counts, unusable images."""
     precision = "no image was taken for a copy" if found.precision is None else f"precision {found.precision:.4f}"
     lines = [
-        f"wrong: {found.wrong_certain} alerted without a person, {found.wrong_review} sent to review; {precision}",
+        f"wrong: {found.wrong_certain} taken for certain, {found.wrong_review} sent to review; {precision}",
         f"pairs: {found.pairs:,} (every detected image with every protected one, under whatever tags)",
         f"threshold: {found.threshold.value:.4f} ({found.algorithm}, {found.rule}). {found.threshold.source}",
         f"{found.seconds:.1f} s, {found.images / found.seconds:.1f} images/s",

@@ -135,7 +135,28 @@ MATCHES = Table(
             ),
             _ALGORITHM,
             _field("threshold", pa.float64(), "Th in force at the match"),
-            _field("state", pa.string(), "certain, doubtful (waits for a person), accepted or refused"),
+            _field("verification", pa.string(), "the second stage: certain, doubtful or different; null: not verified"),
+            _field("probability", pa.float64(), "that it is a copy, by verification; null: not verified"),
+            _field("unverified", pa.string(), "why it was not verified; null: it was"),
+            _field("edit", pa.string(), "what was done to the copy, in words; null: nothing that shows"),
+            _field(
+                "alignment",
+                pa.list_(pa.float64()),
+                "a to f: (x, y) of the found picture lies at (a x + b y + c, d x + e y + f) of the protected one, "
+                "places as shares of width and height",
+            ),
+            _field(
+                "measures",
+                pa.map_(pa.string(), pa.float64()),
+                "what the probability was made of, by name: copywatch.verification.verdict.Measures",
+            ),
+            _field("verifier", pa.string(), "version of the verification, such as align/1"),
+            _field(
+                "state",
+                pa.string(),
+                "certain (alerted at once), doubtful (waits for a person), different (left the queue by verification), "
+                "accepted or refused",
+            ),
             _field("decided_by", pa.string(), "who decided a doubtful one"),
             _field("decided_at", TIMESTAMP, "when"),
             _field("matched_at", TIMESTAMP, "when the pair was found"),
@@ -172,10 +193,15 @@ FEATURES = Table(
     pa.schema(
         [
             _PROTECTED_ID,
-            _field("shard", pa.int32(), "the partition"),
-            _field("codes", pa.binary(), "quantised local descriptors"),
-            _field("positions", pa.binary(), "their places, scales and angles"),
-            _field("thumbnail", pa.binary(), "a small picture, for the review"),
+            _field("shard", pa.int32(), "the partition, and the part of the search index"),
+            _field("model", pa.string(), "version of the codes, such as sift-itq/1"),
+            _field("points", pa.int32(), "how many there are; few: the fingerprint alone covers the image"),
+            _field("scaled_width", pa.int32(), "pixels of the picture that the points were found in"),
+            _field("scaled_height", pa.int32(), "likewise"),
+            _field("codes", pa.binary(), "16 bytes a point: the quantised local descriptors"),
+            _field("positions", pa.binary(), "6 bytes a point: their places, scales and angles"),
+            _field("thumbnail", pa.binary(), "a small JPEG, for verification"),
+            _RUN,
         ]
     ),
     ("shard",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +79,18 @@ def read_table(
     *,
     run: str | None = None,
     tags: Sequence[str] | None = None,
+    protected_ids: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """A table's rows, those of one run or of some tags if they are given; only the tags' partitions are read.
+    """A table's rows: those of one run, some tags or some protected images if they are given.
+
+    Of tags only their partitions are read.
 
     Raises:
         LakeError: there is no such table.
     """
-    return rows_of(open_table(warehouse, table), table, run=run, tags=tags, columns=columns)
+    opened = open_table(warehouse, table)
+    return rows_of(opened, table, run=run, tags=tags, protected_ids=protected_ids, columns=columns)
 
 
 def rows_of(
@@ -95,14 +99,16 @@ def rows_of(
     *,
     run: str | None = None,
     tags: Sequence[str] | None = None,
+    protected_ids: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """`read_table` for one version that is open already: what is read twice is then read of the same version."""
     # delta-rs's own engine: a pyarrow dataset over its storage handler can abort the interpreter at exit.
     chosen = ", ".join(f'"{column}"' for column in columns) if columns else "*"
     conditions = [] if run is None else [f"run = {_quoted(run)}"]
-    if tags is not None:
-        conditions.append(f"tag IN ({', '.join(map(_quoted, tags))})" if tags else "false")
+    for column, values in (("tag", tags), ("protected_id", protected_ids)):
+        if values is not None:
+            conditions.append(f"{column} IN ({', '.join(map(_quoted, values))})" if values else "false")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     query = QueryBuilder().register(table.name, opened)
     rows = pa.table(query.execute(f'SELECT {chosen} FROM "{table.name}"{where}').read_all())  # noqa: S608 (values are quoted)
@@ -114,7 +120,7 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def mirror_decisions(warehouse: str, decisions: Sequence[dict[str, Any]]) -> int:
+def mirror_decisions(warehouse: str, decisions: Sequence[Mapping[str, Any]]) -> int:
     """Write people's decisions into `matches`; returns the rows changed. Doing it again changes nothing more.
 
     Args:
@@ -124,16 +130,31 @@ def mirror_decisions(warehouse: str, decisions: Sequence[dict[str, Any]]) -> int
     Raises:
         LakeError: there is no such table.
     """
-    if not decisions:
-        return 0
-    columns: dict[str, list[Any]] = {
-        name: [decision[name] for decision in decisions]
-        for name in ("sighting_id", "protected_id", "state", "decided_by", "decided_at")
-    }
-    source = pa.table(
-        columns,
-        schema=pa.schema([MATCHES.columns.field(name).remove_metadata() for name in columns]),
+    return _mirror(
+        warehouse, decisions, ("state", "decided_by", "decided_at"), "t.state <> s.state OR t.decided_by IS NULL"
     )
+
+
+def mirror_verifications(warehouse: str, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Write what was verified later into `matches`; returns the rows changed. What a person decided stays.
+
+    Args:
+        warehouse: URL of the folder of the tables.
+        rows: each with sighting_id, protected_id, and those columns of `matches` that changed, all rows the same.
+
+    Raises:
+        LakeError: there is no such table.
+    """
+    changed = [name for name in rows[0] if name not in ("sighting_id", "protected_id")] if rows else []
+    return _mirror(warehouse, rows, changed, "t.decided_by IS NULL")
+
+
+def _mirror(warehouse: str, rows: Sequence[Mapping[str, Any]], changed: Sequence[str], where: str) -> int:
+    """Update columns of the rows of `matches` that are of the same pairs, where a condition on them holds."""
+    if not rows:
+        return 0
+    columns = {name: [row[name] for row in rows] for name in ("sighting_id", "protected_id", *changed)}
+    source = pa.table(columns, schema=pa.schema([MATCHES.columns.field(name).remove_metadata() for name in columns]))
     result = (
         open_table(warehouse, MATCHES)
         .merge(
@@ -143,8 +164,8 @@ def mirror_decisions(warehouse: str, decisions: Sequence[dict[str, Any]]) -> int
             target_alias="t",
         )
         .when_matched_update(
-            {name: f"s.{name}" for name in ("state", "decided_by", "decided_at")},
-            predicate="t.state <> s.state OR t.decided_by IS NULL",
+            {name: f"s.{name}" for name in changed},
+            predicate=where,
         )
         .execute()
     )

@@ -7,46 +7,69 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from copywatch.images import ImageStore
-from copywatch.ledger.models import Alert, Application, Evidence, Review
+from copywatch.ledger.explanations import Explanations
+from copywatch.ledger.models import DECIDED, Alert, Application, Evidence, Review, ReviewState
 from copywatch.matching.verdict import Verdict
 from copywatch.rule import Rule
 
 log = logging.getLogger(__name__)
 
+CERTAIN = "certain"
+"""`state` of a row of `matches` that is alerted at once."""
+
+_VERIFIED = ("verification", "probability", "unverified", "edit")
+_UNDECIDED = (ReviewState.PENDING, ReviewState.DIFFERENT)
+
+Pair = tuple[str, str]
+
 
 @dataclass(frozen=True)
 class Recorded:
-    """What recording a run's matches added; all 0 when the task ran before."""
+    """What recording a run's matches added; all 0 when the task ran before.
+
+    Attributes:
+        evidence: pairs that nobody knew of.
+        alerts: put into the outbox.
+        reviews: that wait for a person.
+        different: that verification kept out of the queue.
+    """
 
     evidence: int
     alerts: int
     reviews: int
+    different: int = 0
 
 
 def record_matches(
     session: Session, matches: Iterable[Mapping[str, Any]], found_bytes: Mapping[str, bytes], store: ImageStore
 ) -> Recorded:
-    """Enter evidence for each match; T = 0 goes to the outbox at once, T = 1 to the review queue.
+    """Enter evidence for each match, and act by its `state`.
+
+    Certain ones go to the outbox at once, T = 0 whatever the state says. Doubtful ones go to the review queue.
+    Different ones get a review that waits for nobody.
 
     Args:
         session: an open transaction.
-        matches: rows of the `matches` table. Those written before there was a second rule may lack `rule`,
-            `plain_distance` and `view`, or have nulls there.
+        matches: rows of the `matches` table. Those of earlier versions may lack `rule`, `plain_distance`, `view`,
+            `state` and what verification wrote, or have nulls there; T alone then decides.
         found_bytes: the found images by their SHA-256; a row whose bytes are kept already needs none. A row whose
             bytes nobody has is evidence without a picture, until a later call brings them.
         store: where evidence is kept.
 
-    Every insert leaves what is there: one evidence, one alert, one review per (sighting, protected image).
+    One evidence, one alert, one review per (sighting, protected image). A later call that brings another verification
+    moves what nobody has decided or been alerted of; a person's decision stays.
     """
-    evidence = alerts = reviews = 0
     found = list(matches)
     originals = _originals(session, {match["protected_id"] for match in found})
     addresses = {sha256: _kept(sha256, found_bytes, store) for sha256 in sorted({match["sha256"] for match in found})}
+    known = _known(session, found)
+    drawn = _drawn(found, originals, addresses, known, store)
+    evidence = alerts = reviews = different = 0
     for match in found:
         original = originals.get(match["protected_id"])
         if original is None:
@@ -57,50 +80,135 @@ def record_matches(
                 match["protected_id"],
             )
             continue
-        values = {
-            "sighting_id": match["sighting_id"],
-            "protected_id": match["protected_id"],
-            "owner_id": original.owner_id,
-            "run": match["run"],
-            "site": match["site"],
-            "page_url": match["page_url"],
-            "image_url": match["image_url"],
-            "uploader": match["uploader"],
-            "uploaded_at": match["uploaded_at"],
-            "crawled_at": match["crawled_at"],
-            "verdict": match["verdict"],
-            "distance": match["distance"],
-            "algorithm": match["algorithm"],
-            "threshold": match["threshold"],
-            "rule": match.get("rule") or Rule.PAPER,
-            "plain_distance": match.get("plain_distance"),
-            "view": match.get("view"),
-            "registered_later": match["crawled_at"] < original.submitted_at,
-            "found_sha256": match["sha256"],
-            "found_address": addresses[match["sha256"]],
-            "protected_address": original.storage_address,
-            "protected_filename": original.filename,
-        }
+        pair = _pair(match)
+        verified = {**_verified(match), "explanation_address": drawn.get(pair)}
+        values = _values(match, original, addresses[match["sha256"]]) | verified
         added = session.scalar(insert(Evidence).values(values).on_conflict_do_nothing().returning(Evidence.id))
         evidence += added is not None
         identifier = added or session.scalar(
-            select(Evidence.id).where(
-                Evidence.sighting_id == match["sighting_id"], Evidence.protected_id == match["protected_id"]
-            )
+            select(Evidence.id).where(Evidence.sighting_id == pair[0], Evidence.protected_id == pair[1])
         )
         if identifier is None:
             continue
-        if match["verdict"] == Verdict.IDENTICAL:
-            alerts += put_in_outbox(session, identifier, match["run"])
-        else:
-            reviews += (
-                session.scalar(
-                    insert(Review).values(evidence_id=identifier).on_conflict_do_nothing().returning(Review.id)
-                )
-                is not None
-            )
+        if added is None and pair in drawn:
+            _verify_again(session, identifier, verified)
+        if match["verdict"] == Verdict.IDENTICAL or match.get("state") == CERTAIN:
+            alerts += _alert_at_once(session, identifier, match)
+        elif _says_anything(match, known.get(pair)):
+            queued = _put_into_queue(session, identifier, match)
+            reviews += queued == ReviewState.PENDING
+            different += queued == ReviewState.DIFFERENT
     _complete(session, addresses)
-    return Recorded(evidence, alerts, reviews)
+    return Recorded(evidence, alerts, reviews, different)
+
+
+def _pair(match: Mapping[str, Any]) -> Pair:
+    return match["sighting_id"], match["protected_id"]
+
+
+def _verified(match: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: match.get(name) for name in _VERIFIED}
+
+
+def _values(match: Mapping[str, Any], original: Application, found_address: str | None) -> dict[str, Any]:
+    return {
+        "sighting_id": match["sighting_id"],
+        "protected_id": match["protected_id"],
+        "owner_id": original.owner_id,
+        "run": match["run"],
+        "site": match["site"],
+        "page_url": match["page_url"],
+        "image_url": match["image_url"],
+        "uploader": match["uploader"],
+        "uploaded_at": match["uploaded_at"],
+        "crawled_at": match["crawled_at"],
+        "verdict": match["verdict"],
+        "distance": match["distance"],
+        "algorithm": match["algorithm"],
+        "threshold": match["threshold"],
+        "rule": match.get("rule") or Rule.PAPER,
+        "plain_distance": match.get("plain_distance"),
+        "view": match.get("view"),
+        "registered_later": match["crawled_at"] < original.submitted_at,
+        "found_sha256": match["sha256"],
+        "found_address": found_address,
+        "protected_address": original.storage_address,
+        "protected_filename": original.filename,
+    }
+
+
+def _known(session: Session, matches: Iterable[Mapping[str, Any]]) -> dict[Pair, dict[str, Any]]:
+    """What was verified of pairs that are evidence already."""
+    rows = session.execute(
+        select(
+            Evidence.sighting_id,
+            Evidence.protected_id,
+            Evidence.explanation_address,
+            *(getattr(Evidence, name) for name in _VERIFIED),
+        ).where(Evidence.sighting_id.in_({match["sighting_id"] for match in matches}))
+    )
+    return {(row.sighting_id, row.protected_id): dict(row._mapping) for row in rows}
+
+
+def _says_anything(match: Mapping[str, Any], before: Mapping[str, Any] | None) -> bool:
+    """Not so, if the pair was verified by an earlier call and this row is from before that."""
+    return match.get("verification") is not None or before is None or before["verification"] is None
+
+
+def _drawn(
+    matches: Iterable[Mapping[str, Any]],
+    originals: Mapping[str, Application],
+    addresses: Mapping[str, str | None],
+    known: Mapping[Pair, Mapping[str, Any]],
+    store: ImageStore,
+) -> dict[Pair, str | None]:
+    """The explanations of new pairs, and of those that are verified otherwise, or can be drawn only now.
+
+    All are made before the first row is written: that takes its time, and nobody shall wait for a lock meanwhile.
+    """
+    drawn: dict[Pair, str | None] = {}
+    explanations = Explanations(store)
+    for match in matches:
+        pair, original = _pair(match), originals.get(match["protected_id"])
+        before = known.get(pair)
+        if original is None or not _says_anything(match, before):
+            continue
+        same = before is not None and all(before[name] == value for name, value in _verified(match).items())
+        if not same or (before is not None and before["explanation_address"] is None):
+            drawn[pair] = explanations.address(match, original.storage_address, addresses[match["sha256"]])
+    return drawn
+
+
+def _verify_again(session: Session, evidence_id: int, verified: Mapping[str, Any]) -> None:
+    """Let evidence say what is known now, unless a person or an alert has said something of it already."""
+    spoken = exists().where(Review.evidence_id == evidence_id, Review.state.in_(DECIDED))
+    alerted = exists().where(Alert.evidence_id == evidence_id)
+    session.execute(update(Evidence).where(Evidence.id == evidence_id, ~spoken, ~alerted).values(verified))
+
+
+def _alert_at_once(session: Session, evidence_id: int, match: Mapping[str, Any]) -> bool:
+    """Put an alert into the outbox without a review; a verified copy that a person refused stays refused."""
+    session.execute(delete(Review).where(Review.evidence_id == evidence_id, Review.state.in_(_UNDECIDED)))
+    refused = select(Review.id).where(Review.evidence_id == evidence_id, Review.state == ReviewState.REFUSED)
+    if match["verdict"] != Verdict.IDENTICAL and session.scalar(refused) is not None:
+        return False
+    return put_in_outbox(session, evidence_id, match["run"])
+
+
+def _put_into_queue(session: Session, evidence_id: int, match: Mapping[str, Any]) -> ReviewState | None:
+    """See to the pair's review; returns its state if it is new, None if there was one, or the owner was alerted."""
+    if session.scalar(select(Alert.id).where(Alert.evidence_id == evidence_id)) is not None:
+        return None
+    state = ReviewState.DIFFERENT if match.get("state") == ReviewState.DIFFERENT else ReviewState.PENDING
+    added = session.scalar(
+        insert(Review).values(evidence_id=evidence_id, state=state).on_conflict_do_nothing().returning(Review.id)
+    )
+    if added is not None:
+        return state
+    session.execute(
+        update(Review).where(Review.evidence_id == evidence_id, Review.state.in_(_UNDECIDED)).values(state=state)
+    )
+    return None
 
 
 def _originals(session: Session, protected_ids: set[str]) -> dict[str, Application]:

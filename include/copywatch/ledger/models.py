@@ -57,11 +57,17 @@ class ApplicationState(StrEnum):
 
 
 class ReviewState(StrEnum):
-    """What a person said of a doubtful match."""
+    """What a person, or verification, said of a doubtful match."""
 
     PENDING = "pending"
+    DIFFERENT = "different"
+    """Left the queue by verification: nobody is waited for, but a person may still decide it."""
     ACCEPTED = "accepted"
     REFUSED = "refused"
+
+
+DECIDED = (ReviewState.ACCEPTED, ReviewState.REFUSED)
+"""By a person, and for good."""
 
 
 class AlertState(StrEnum):
@@ -168,6 +174,16 @@ class Evidence(Base):
     """SRPITP's distance of the views compared; null: the row is from before there was a second rule."""
     view: Mapped[str | None]
     """What was done to the copy, in words, such as mirrored; null: nothing that shows."""
+    verification: Mapped[str | None] = mapped_column(String(16))
+    """A `copywatch.verification.verdict.Judgement`; null: it was not verified."""
+    probability: Mapped[float | None]
+    """That it is a copy, by verification."""
+    unverified: Mapped[str | None]
+    """Why it was not verified, in words."""
+    edit: Mapped[str | None]
+    """What was done to the copy as verification saw it, in words; it says more than `view`."""
+    explanation_address: Mapped[str | None]
+    """Address of the picture that shows the matched area and the difference; null: there is none to show."""
     registered_later: Mapped[bool] = mapped_column(default=False, server_default=false())
     """The image was crawled before the protected image was registered."""
     found_sha256: Mapped[str] = mapped_column(String(64))
@@ -184,7 +200,7 @@ class Evidence(Base):
 
 
 class Review(Base):
-    """A doubtful match that a person decides."""
+    """A doubtful match that a person decides, or may decide."""
 
     __tablename__ = "reviews"
     __table_args__ = (Index(None, "state"),)

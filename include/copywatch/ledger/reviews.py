@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import case, exists, func, or_, select, tuple_
 from sqlalchemy.orm import Session, joinedload
 
 from copywatch.errors import CopywatchError
 from copywatch.ledger.evidence import put_in_outbox
-from copywatch.ledger.models import Alert, AlertState, Evidence, Review, ReviewState
+from copywatch.ledger.models import DECIDED, Alert, AlertState, Evidence, Review, ReviewState
+from copywatch.verification.verdict import Judgement
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,35 @@ class Standing:
     """Reviews that wait for a decision."""
 
 
-def pending(session: Session, *, limit: int = 50, after_id: int = 0, site: str | None = None) -> Sequence[Review]:
-    """Reviews that wait for a decision, the oldest first; `after_id` goes on behind an earlier page."""
-    query = select(Review).where(Review.state == ReviewState.PENDING, Review.id > after_id).order_by(Review.id)
+# Verified copies are the reviewers' quickest decisions, and what owners wait for most.
+_TURN = case((Evidence.verification == Judgement.CERTAIN, 0), else_=1)
+
+
+def waiting(
+    session: Session,
+    state: ReviewState = ReviewState.PENDING,
+    *,
+    limit: int = 50,
+    after_id: int = 0,
+    site: str | None = None,
+) -> Sequence[Review]:
+    """Undecided reviews in one state: those that verification is certain of first, then the oldest.
+
+    Args:
+        session: an open transaction.
+        state: `PENDING`, or `DIFFERENT`.
+        limit: how many at most.
+        after_id: go on behind this review, the last one of an earlier page, decided meanwhile or not; 0: from the
+            beginning.
+        site: of this site alone.
+    """
+    query = select(Review).join(Evidence).where(Review.state == state).order_by(_TURN, Review.id).limit(limit)
+    if after_id:
+        turn = session.scalar(select(_TURN).select_from(Review).join(Evidence).where(Review.id == after_id)) or 0
+        query = query.where(tuple_(_TURN, Review.id) > tuple_(turn, after_id))
     if site is not None:
-        query = query.join(Evidence).where(Evidence.site == site)
-    return session.scalars(query.limit(limit)).all()
+        query = query.where(Evidence.site == site)
+    return session.scalars(query).all()
 
 
 def count_by_state(session: Session) -> dict[str, int]:
@@ -50,7 +74,7 @@ def decide(session: Session, review_id: int, state: ReviewState, by: str) -> Rev
         raise CopywatchError(f"review {review_id}: there is none; it may have been removed with its evidence")
     if review.state == state:
         return review
-    if review.state != ReviewState.PENDING:
+    if review.state in DECIDED:
         raise CopywatchError(
             f"review {review_id}: {review.decided_by} decided '{review.state}' "
             f"at {review.decided_at:%Y-%m-%d %H:%M} UTC"
@@ -70,7 +94,7 @@ def apply_decisions(session: Session, run: str) -> Sequence[Review]:
     """
     fresh = session.scalars(
         select(Review)
-        .where(Review.state != ReviewState.PENDING, Review.applied_run.is_(None))
+        .where(Review.state.in_(DECIDED), Review.applied_run.is_(None))
         .with_for_update(of=Review, skip_locked=True)
     ).all()
     for review in fresh:
@@ -84,17 +108,17 @@ def apply_decisions(session: Session, run: str) -> Sequence[Review]:
 def standing(session: Session) -> Standing:
     """Decisions to carry out and reviews that wait, in one query."""
     waiting = select(func.count()).select_from(Review).where(Review.state == ReviewState.PENDING).scalar_subquery()
-    decided = exists().where(Review.state != ReviewState.PENDING, Review.applied_run.is_(None))
+    decided = exists().where(Review.state.in_(DECIDED), Review.applied_run.is_(None))
     pending_reviews, to_apply = session.execute(select(waiting, decided)).one()
     return Standing(bool(to_apply), int(pending_reviews))
 
 
-def pending_by_site(session: Session) -> dict[str, int]:
-    """How many reviews wait, by site, in the sites' alphabetical order."""
+def waiting_by_site(session: Session, state: ReviewState = ReviewState.PENDING) -> dict[str, int]:
+    """How many reviews stand in a state, by site, in the sites' alphabetical order."""
     query = (
         select(Evidence.site, func.count())
         .join(Review, Review.evidence_id == Evidence.id)
-        .where(Review.state == ReviewState.PENDING)
+        .where(Review.state == state)
         .group_by(Evidence.site)
         .order_by(Evidence.site)
     )
@@ -117,7 +141,7 @@ def decided(session: Session, *, limit: int = 50, offset: int = 0, site: str | N
     """Decided reviews with their alerts, the latest decision first."""
     query = (
         select(Review)
-        .where(Review.state != ReviewState.PENDING)
+        .where(Review.state.in_(DECIDED))
         .order_by(Review.decided_at.desc(), Review.id.desc())
         .options(joinedload(Review.evidence).joinedload(Evidence.alert))
     )

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from copywatch.decode import decode
+from copywatch.features.extract import protected_points
+from copywatch.features.thumbnail import decoded_thumbnail, thumbnail
 from copywatch.fingerprint.algorithm import Algorithm
 from copywatch.fingerprint.registry import algorithm_named
 from copywatch.fingerprint.views import protected_views, sighting_views
@@ -18,6 +20,9 @@ from copywatch.matching.view_words import view_words
 from copywatch.rule import Rule
 from copywatch.settings import Settings
 from copywatch.threshold import rule_for, threshold_in_force
+from copywatch.verification.sides import Original
+from copywatch.verification.verdict import Verification
+from copywatch.verification.verify import found_of, verify
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,26 @@ def compared(
     return compared_views(
         [protected_views(one)], [sighting_views(other)], [original == sighting], limit, config.identical_bound
     )[0]
+
+
+def verified(original: bytes, sighting: bytes, config: Settings) -> Verification:
+    """Lay two images over each other, as the chain does with every pair that it tells people of.
+
+    Args:
+        original: bytes of the protected image's file.
+        sighting: bytes of the other file.
+        config: size limits.
+
+    Raises:
+        UnusableImage: a file cannot be decoded.
+        MachineError: a model of the verification is missing or damaged.
+    """
+    one, other = (
+        decode(data, max_pixels=config.max_image_pixels, max_bytes=config.max_image_bytes).rgb
+        for data in (original, sighting)
+    )
+    # By way of the small JPEG that the table `features` keeps.
+    return verify(Original(protected_points(one), decoded_thumbnail(thumbnail(one))), found_of(other))
 
 
 def compared_codes(

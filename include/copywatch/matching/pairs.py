@@ -48,9 +48,12 @@ PAIRS = pa.schema(
         pa.field("rule", pa.string()),
         pa.field("threshold", pa.float64()),
         pa.field("view", pa.string()),
+        pa.field("verification", pa.string()),
+        pa.field("stands", pa.bool_()),
     ]
 )
-"""A pair with T < 2. Of the protected image: `owner` to `registered_run`; the others as in the table `matches`."""
+"""A pair with T < 2. Of the protected image: `owner` to `registered_run`; the others as in the table `matches`. Null
+before verification: `verification`, and `stands` (`copywatch.verification.explained`)."""
 
 _ROWS_A_CHUNK = 8192
 """Sightings that are compared at once: 2 MB, and 6 MB of codes."""
@@ -312,6 +315,6 @@ def _pairs(
         sightings["sighting_id"], protected["protected_id"], protected["owner"], protected["group_id"],
         protected["registered_at"], protected["run"], pa.array(verdict), pa.array(distance), pa.array(plain_distance),
         pa.array([rule.value] * count, pa.string()), pa.array([threshold] * count, pa.float64()),
-        pa.array(view, pa.string()),
+        pa.array(view, pa.string()), pa.nulls(count, pa.string()), pa.nulls(count, pa.bool_()),
     ]  # fmt: skip
     return pa.table(columns, names=PAIRS.names).cast(PAIRS)

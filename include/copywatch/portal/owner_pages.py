@@ -72,18 +72,17 @@ def show_alert(request: Request, visitor: Visitor, alert_id: Id) -> Response:
 
 @router.get("/alerts/{alert_id}/{which}.jpg")
 def show_alert_picture(
-    request: Request, visitor: Visitor, alert_id: Id, which: Literal["protected", "found"]
+    request: Request, visitor: Visitor, alert_id: Id, which: Literal["protected", "found", "explanation"]
 ) -> Response:
-    """One of an alert's two pictures."""
+    """One of an alert's two pictures, or how they lie over each other."""
     with session() as opened:
         alert = owner_view.alert(opened, visitor.owner_id, alert_id)
         if alert is None:
             raise _missing("alert")
-        evidence = alert.evidence
-        address = evidence.protected_address if which == "protected" else evidence.found_address
+        address = getattr(alert.evidence, f"{which}_address")
     if address is None:
         raise _missing("picture")
-    return picture(request, address)
+    return picture(request, address, as_kept=which == "explanation")
 
 
 @router.get("/images")

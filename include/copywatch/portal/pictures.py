@@ -30,8 +30,13 @@ def _thumbnail(address: str) -> bytes:
         return thumbnail(image_store().get(address), config)
 
 
-def picture(request: Request, address: str) -> Response:
+def picture(request: Request, address: str, *, as_kept: bool = False) -> Response:
     """A small JPEG of a kept image.
+
+    Args:
+        request: asks for it.
+        address: in the image store.
+        as_kept: it is a JPEG that Copywatch drew itself, to be shown as it is.
 
     Raises:
         HTTPException: 404: nothing is kept at the address, or it is no usable image.
@@ -42,6 +47,7 @@ def picture(request: Request, address: str) -> Response:
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=HTTP_304_NOT_MODIFIED, headers=headers)
     try:
-        return Response(_thumbnail(address), media_type="image/jpeg", headers=headers)
+        data = image_store().get(address) if as_kept else _thumbnail(address)
+        return Response(data, media_type="image/jpeg", headers=headers)
     except CopywatchError as error:
         raise HTTPException(HTTP_404_NOT_FOUND, "There is no picture here any more.") from error

@@ -40,6 +40,7 @@ def templates() -> Environment:
     environment.filters |= {"web_address": web_address, "plain": plain, "moment": moment, "day": day}
     environment.filters |= {
         "certainty": wording.certainty,
+        "done_beside": wording.done_beside,
         "found_earlier": wording.found_earlier,
         "measure_name": wording.measure_name,
         "measured": wording.measured,

@@ -17,14 +17,15 @@ from copywatch.lake import landing
 from copywatch.lake.identity import run_key
 from copywatch.lake.landing import ShardWriter
 from copywatch.lake.schemas import INTAKE, MATCHES, PROTECTED
-from copywatch.lake.tables import create_tables, read_table
+from copywatch.lake.tables import create_tables, mirror_verifications, read_table
 from copywatch.ledger import applications
 from copywatch.ledger.database import session
-from copywatch.ledger.evidence import record_matches
+from copywatch.ledger.evidence import Recorded, record_matches
 from copywatch.ledger.models import ApplicationState
 from copywatch.logs import log_context, table
 from copywatch.refetch import Wanted, refetch
 from copywatch.settings import Settings, settings
+from copywatch.verification.verdict import Judgement
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ def record_reverse_findings(run: str) -> dict[str, int]:
     """Put copies that were crawled before the run's images were protected before people.
 
     Nobody kept their bytes, so they are fetched again from where they were found. What is gone, or another file by
-    now, is evidence without a picture: the owner hears of it all the same.
+    now, is evidence without a picture: the owner hears of it all the same. With the bytes the pairs are verified, which
+    could not be done when they were matched.
     """
     config = settings()
     key = run_key(run)
@@ -81,22 +83,24 @@ def record_reverse_findings(run: str) -> dict[str, int]:
     for match in found:
         of_file.setdefault(match["sha256"], []).append(match)
     files = sorted(of_file)
-    alerts = reviews = 0
+    recorded: list[Recorded] = []
+    verified: list[str] = []
     with log_context(run=key):
         for start in range(0, len(files), _FILES_AT_ONCE):
             batch = [match for sha256 in files[start : start + _FILES_AT_ONCE] for match in of_file[sha256]]
             data = _fetched_again(batch, store, config)
+            batch = _verified(batch, data, store, config)
+            verified += [match["verification"] for match in batch]
             with session() as opened:
-                recorded = record_matches(opened, batch, data, store)
-            alerts += recorded.alerts
-            reviews += recorded.reviews
+                recorded.append(record_matches(opened, batch, data, store))
         with_picture = sum(store.holds(_evidence_address(sha256)) for sha256 in files)
         counts = {
             "matches": len(found),
             "files": len(files),
             "files kept as evidence": with_picture,
-            "new alerts": alerts,
-            "new reviews": reviews,
+            **{judgement.value: verified.count(judgement) for judgement in Judgement},
+            "new alerts": sum(one.alerts for one in recorded),
+            "new reviews": sum(one.reviews for one in recorded),
         }
         log.info("done\n%s", table([counts], title="copies crawled before"))
     return counts
@@ -104,6 +108,26 @@ def record_reverse_findings(run: str) -> dict[str, int]:
 
 def _evidence_address(sha256: str) -> str:
     return f"evidence/{sha256[:2]}/{sha256}"
+
+
+def _verified(
+    matches: Sequence[dict[str, Any]], data: Mapping[str, bytes], store: ImageStore, config: Settings
+) -> list[dict[str, Any]]:
+    """The rows with what verification says of them now, which is written into `matches` too."""
+    # OpenCV and the models are for this step alone.
+    from copywatch.verification.later import verified_later
+
+    if not config.second_stage:
+        return list(matches)
+
+    def bytes_of(sha256: str) -> bytes | None:
+        kept = _evidence_address(sha256)
+        return data.get(sha256) or (store.get(kept) if store.holds(kept) else None)
+
+    new = verified_later(matches, bytes_of, config)
+    rows = [{"sighting_id": pair[0], "protected_id": pair[1], **columns} for pair, columns in new.items()]
+    mirror_verifications(config.warehouse, rows)
+    return [{**match, **new.get((match["sighting_id"], match["protected_id"]), {})} for match in matches]
 
 
 def _fetched_again(matches: Sequence[Mapping[str, Any]], store: ImageStore, config: Settings) -> dict[str, bytes]:

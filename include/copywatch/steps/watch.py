@@ -26,6 +26,7 @@ from copywatch.ledger.evidence import record_matches
 from copywatch.logs import log_context, table
 from copywatch.settings import settings
 from copywatch.sites import load_sites
+from copywatch.verification.verdict import Judgement
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ def record_findings(run: str) -> dict[str, int]:
             ),
             "rejected": read_table(config.warehouse, REJECTED, run=key, columns=["run"]).num_rows,
             "matches": len(found),
+            **{one.value: sum(match["verification"] == one for match in found) for one in Judgement},
             "new alerts": recorded.alerts,
             "new reviews": recorded.reviews,
         }

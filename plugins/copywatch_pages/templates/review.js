@@ -4,6 +4,8 @@
   const told = document.getElementById("told");
   const pairs = () => [...document.querySelectorAll("article.pair")];
   const open = () => pairs().filter((pair) => !pair.dataset.state);
+  // Which pairs the page shows: those that wait, or those that left the queue.
+  const shown = document.querySelector(".filter [name=state]").value;
   let current = null;
   let quiet = 0;
 
@@ -64,7 +66,7 @@
     count(answer.counts);
     tell(answer.state === "accepted" ? "Noted: a copy" : "Noted: not a copy");
     if (pair === current || !current) choose(after || open()[0], Boolean(after || open()[0]));
-    if (!open().length) next(answer.counts.pending);
+    if (!open().length) next(answer.counts[shown]);
   }
 
   function close(pair, state, text) {
@@ -75,10 +77,10 @@
     pair.replaceChildren(line);
   }
 
-  function next(pending) {
+  function next(left) {
     const address = new URL(location.href);
     address.searchParams.delete("after_id");
-    if (pending) setTimeout(() => location.assign(address), 700);
+    if (left) setTimeout(() => location.assign(address), 700);
     else document.getElementById("empty").hidden = false;
   }
 
@@ -92,13 +94,13 @@
   function show(pair, mode) {
     const pictures = pair.querySelector(".pictures");
     const found = pair.querySelector(".found");
-    if (!found) return; // it could not be kept: there is nothing to lay over the other
+    if (!pair.querySelector(`button[data-mode="${mode}"]`)) return; // there is nothing to show so
     stopFlicker(pair);
     pictures.dataset.mode = mode;
     for (const button of pair.querySelectorAll("[data-mode][aria-pressed]")) {
       button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
     }
-    found.style.opacity = mode === "overlay" ? pair.querySelector(".opacity input").value / 100 : "";
+    if (found) found.style.opacity = mode === "overlay" ? pair.querySelector(".opacity input").value / 100 : "";
     pair.classList.toggle("overlaid", mode === "overlay");
     if (mode === "flicker") flickers.set(pair, setInterval(() => found.classList.toggle("away"), 600));
   }
@@ -135,6 +137,7 @@
       decide(current, button.dataset.decision);
     } else if (key === "o") toggle(current, "overlay");
     else if (key === "f") toggle(current, "flicker");
+    else if (key === "d") toggle(current, "difference");
     else return;
     event.preventDefault();
   });
@@ -148,7 +151,7 @@
       const { counts } = await response.json();
       count(counts);
       const narrowed = new URL(location.href).searchParams;
-      if (!open().length && counts.pending && !narrowed.get("site") && !narrowed.get("after_id")) location.reload();
+      if (shown === "pending" && !open().length && counts.pending && !narrowed.get("site") && !narrowed.get("after_id")) location.reload();
     } catch { /* the next look will tell */ }
   }, 10000);
 
