@@ -385,6 +385,22 @@ def create_lake() -> None:
     typer.echo(f"the tables are in {settings().warehouse}")
 
 
+@lake_app.command("add-features")
+def add_features() -> None:
+    """Make the local features of images that were protected before there were any.
+
+    Needed once, after an upgrade. Run it again if it was interrupted.
+    """
+    from copywatch.images import image_store
+    from copywatch.lake.older_images import add_features as added_features
+    from copywatch.lake.tables import create_tables
+
+    log_to_stderr()
+    create_tables(settings().warehouse)
+    added = added_features(settings(), image_store())
+    typer.echo(f"local features of {added.images} images were added; {added.unreadable} originals cannot be read")
+
+
 def main() -> None:
     """Entry point of the `copywatch` command."""
     try:

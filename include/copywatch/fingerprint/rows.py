@@ -99,7 +99,7 @@ class Extraction:
             others = [algorithm_named(name) for name in self.others]
             further = {identity(other): other.encode(other.fingerprint(image.rgb)) for other in others}
             tags = tagger.probabilities(image.rgb)
-            features = _features(image.rgb) if self.of_protected else {}
+            features = local_features(image.rgb) if self.of_protected else {}
         except UnusableImage as error:
             return {"reason": error.reason.value, "detail": error.detail}
         except MachineError:
@@ -131,8 +131,12 @@ class Extraction:
         }
 
 
-def _features(rgb: Image.Image) -> dict[str, Any]:
-    """A protected picture's columns of `features`; one without any point has empty ones."""
+def local_features(rgb: Image.Image) -> dict[str, Any]:
+    """A protected picture's columns of `features`; one without any point has empty ones.
+
+    Raises:
+        MachineError: the model of the codes is missing or damaged.
+    """
     points = protected_points(rgb)
     width, height = points.size
     columns = packed(points)._asdict()
