@@ -335,6 +335,15 @@ class TestConfirmation:
             assert "b&c.jpg" in said
             assert "d.jpg: truncated image" in said
 
+    def test_says_of_which_images_only_whole_copies_are_found(self, config: Settings):
+        owner = Owner(id=7, email="ada@owners.example", name="Ada")
+        both = [self.application("plain.jpg", id=3), self.application("rich.jpg", id=4)]
+        made = confirmation_mail(owner, both, "run-1", config, whole_only={3})
+        for said in (body(made, "plain"), Shown(body(made, "html")).text):
+            assert "plain.jpg (a plain picture: copies of the whole are found, parts of it are not)" in said
+            assert said.count("a plain picture") == 1
+        assert [line.strip()[:5] for line in body(made, "plain").splitlines() if ".jpg" in line] == ["plain", "rich."]
+
     def test_a_file_name_is_one_line_of_text(self, config: Settings):
         owner = Owner(id=7, email="ada@owners.example", name="Ada")
         made = confirmation_mail(owner, [self.application("<b>x\ny</b>.jpg", "no\nimage")], "run-1", config)

@@ -14,7 +14,7 @@ from deltalake import write_deltalake
 from copywatch.demo.planting import photo_bytes
 from copywatch.errors import CopywatchError
 from copywatch.lake import landing
-from copywatch.lake.schemas import PROTECTED
+from copywatch.lake.schemas import FEATURES, PROTECTED
 from copywatch.lake.tables import create_tables, table_url
 from copywatch.ledger import applications
 from copywatch.ledger.database import session
@@ -46,16 +46,17 @@ def shard(run: str) -> list[dict[str, Any]]:
     return [row for path in landing.shards(settings().landing, run) for row in pq.read_table(path).to_pylist()]
 
 
-def fingerprint(run: str) -> None:
+def fingerprint(run: str, points: int = 200) -> None:
     """What the Spark job writes, as far as the confirmation reads it."""
     create_tables(settings().warehouse)
-    rows = [
-        dict.fromkeys(PROTECTED.columns.names) | {"application_id": row["application_id"], "tag": "nature", "run": run}
-        for row in shard(run)
-    ]
-    write_deltalake(
-        table_url(settings().warehouse, PROTECTED), pa.Table.from_pylist(rows, schema=PROTECTED.columns), mode="append"
-    )
+    ids = [row["application_id"] for row in shard(run)]
+    protected = [{"application_id": one, "protected_id": f"{one:032x}", "tag": "nature", "run": run} for one in ids]
+    features = [{"protected_id": f"{one:032x}", "shard": 0, "points": points, "run": run} for one in ids]
+    for table, rows in ((PROTECTED, protected), (FEATURES, features)):
+        complete = [dict.fromkeys(table.columns.names) | row for row in rows]
+        write_deltalake(
+            table_url(settings().warehouse, table), pa.Table.from_pylist(complete, schema=table.columns), mode="append"
+        )
 
 
 def states(run: str) -> dict[str, str]:
@@ -75,6 +76,16 @@ def test_from_a_folder_to_the_confirmation(folder: Path, mails: list[Any]):
     assert states("run-1") == {"a.jpg": "protected", "bad.jpg": "refused"}
     assert landing.shards(settings().landing, "run-1") == []
     assert [mail["Subject"] for mail in mails] == ["1 of 2 images are protected"]
+
+
+@pytest.mark.parametrize(("points", "told"), [(3, True), (200, False)])
+def test_the_owner_of_a_plain_picture_is_told_that_parts_of_it_are_not_found(
+    folder: Path, mails: list[Any], points: int, told: bool
+):
+    protect.receive_applications("run-1", folder="ada", **MAIL)
+    fingerprint("run-1", points)
+    protect.confirm_protection("run-1")
+    assert ("a.jpg (a plain picture" in mails[0].get_body(("plain",)).get_content()) is told
 
 
 def test_each_step_again_changes_nothing(folder: Path, mails: list[Any]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import smtplib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -130,8 +130,17 @@ def send_pending(transaction: Transaction, store: ImageStore, config: Settings) 
     return sent
 
 
-def send_confirmations(transaction: Transaction, run: str, config: Settings) -> int:
-    """Tell each owner, in one mail, what became of the images applied for in `run`; returns the mails sent."""
+def send_confirmations(
+    transaction: Transaction, run: str, config: Settings, *, whole_only: Collection[int] = ()
+) -> int:
+    """Tell each owner, in one mail, what became of the images applied for in `run`; returns the mails sent.
+
+    Args:
+        transaction: opens a session.
+        run: the run.
+        config: the mail server.
+        whole_only: ids of applications whose images are too plain for parts of them to be found.
+    """
     mails = 0
     with transaction() as session:
         decided = session.scalars(
@@ -146,7 +155,7 @@ def send_confirmations(transaction: Transaction, run: str, config: Settings) -> 
         ).all()
         for _, group in groupby(decided, key=lambda application: application.owner_id):
             applications = list(group)
-            send_mail(confirmation_mail(applications[0].owner, applications, run, config), config)
+            send_mail(confirmation_mail(applications[0].owner, applications, run, config, whole_only), config)
             for application in applications:
                 application.confirmed_at = datetime.now(UTC)
             mails += 1

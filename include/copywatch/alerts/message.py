@@ -6,6 +6,7 @@ SRPITP, section 3, step (10).
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
@@ -109,14 +110,30 @@ def _pictures(evidence: Evidence, store: ImageStore, config: Settings) -> dict[s
     return pictures
 
 
-def confirmation_mail(owner: Owner, applications: list[Application], run: str, config: Settings) -> EmailMessage:
-    """The mail that tells an owner what became of the images applied for in one run."""
+def confirmation_mail(
+    owner: Owner, applications: list[Application], run: str, config: Settings, whole_only: Collection[int] = ()
+) -> EmailMessage:
+    """The mail that tells an owner what became of the images applied for in one run.
+
+    Args:
+        owner: to whom.
+        applications: of the run and owner.
+        run: the run.
+        config: sender and addresses.
+        whole_only: ids of applications whose images are too plain for parts of them to be found.
+    """
     protected = [one for one in applications if one.state == ApplicationState.PROTECTED]
     refused = [one for one in applications if one.state == ApplicationState.REFUSED]
     message = _mail(
         config, owner, f"{len(protected)} of {len(applications)} images are protected", f"confirmation-{run}-{owner.id}"
     )
-    values = {"owner": owner, "protected": protected, "refused": refused, "config": config}
+    values = {
+        "owner": owner,
+        "protected": protected,
+        "whole_only": frozenset(whole_only),
+        "refused": refused,
+        "config": config,
+    }
     message.set_content(_templates.get_template("confirmation.txt").render(values))
     message.add_alternative(_templates.get_template("confirmation.html").render(values), subtype="html")
     return message

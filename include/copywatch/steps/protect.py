@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from typing import Any
 
+import pyarrow as pa
+
 from copywatch.alerts.delivery import send_confirmations
 from copywatch.errors import CopywatchError
+from copywatch.features.votes import LEAST_POINTS
 from copywatch.images import ImageStore, image_store
 from copywatch.lake import landing
 from copywatch.lake.identity import run_key
 from copywatch.lake.landing import ShardWriter
-from copywatch.lake.schemas import INTAKE, MATCHES, PROTECTED
+from copywatch.lake.schemas import FEATURES, INTAKE, MATCHES, PROTECTED
 from copywatch.lake.tables import create_tables, mirror_verifications, read_table
 from copywatch.ledger import applications
 from copywatch.ledger.database import session
@@ -153,7 +156,8 @@ def confirm_protection(run: str) -> dict[str, int]:
     config = settings()
     key = run_key(run)
     create_tables(config.warehouse)
-    written = read_table(config.warehouse, PROTECTED, run=key, columns=["application_id", "tag"])
+    columns = ["application_id", "protected_id", "tag"]
+    written = read_table(config.warehouse, PROTECTED, run=key, columns=columns)
     tags = dict(zip(written.column("application_id").to_pylist(), written.column("tag").to_pylist(), strict=True))
     with log_context(run=key):
         with session() as opened:
@@ -163,6 +167,13 @@ def confirm_protection(run: str) -> dict[str, int]:
                 for one in applications.of_run(opened, key)
             ]
         landing.release(config.landing, key)
-        mails = send_confirmations(session, key, config)
+        mails = send_confirmations(session, key, config, whole_only=_whole_only(written, key, config))
         log.info("done\n%s", table(rows, title=f"protected now; {mails} confirmation(s) sent"))
     return {"protected": len(tags), "mails": mails}
+
+
+def _whole_only(written: pa.Table, run: str, config: Settings) -> set[int]:
+    """Applications whose images have too few points for the second stage: the fingerprint alone covers them."""
+    features = read_table(config.warehouse, FEATURES, run=run, columns=["protected_id", "points"])
+    few = {row["protected_id"] for row in features.to_pylist() if row["points"] < LEAST_POINTS}
+    return {row["application_id"] for row in written.to_pylist() if row["protected_id"] in few and config.second_stage}
