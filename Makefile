@@ -56,7 +56,7 @@ lock: $(BIN)/uv ## compile requirements.txt, -dev.txt and -experiments.txt from 
 		--constraint requirements.txt pyproject.toml --output-file requirements-experiments.txt
 
 EXPERIMENTS := distance_histogram matching_accuracy chamoso_tables tag_pruning inner_share rescoring robustness_grid \
-	extraction_and_matching seen_cost
+	extraction_and_matching seen_cost second_stage search_cost
 
 experiments: setup ## the papers' experiments; PHOTOS=a folder of photos, else the demo's few, which only print
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --requirement requirements-experiments.txt

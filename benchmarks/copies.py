@@ -46,7 +46,7 @@ class CopyCache:
 
     def __init__(self, folder: Path) -> None:
         """Keep copies in `folder`, which is made if it is not there."""
-        self._folder = folder
+        self.folder = folder
         self._maker = hashlib.sha256(Path(edits.__file__).read_bytes() + PIL.__version__.encode()).hexdigest()
 
     def picture(self, copy: Copy) -> Image.Image:
@@ -63,7 +63,7 @@ class CopyCache:
         except FileNotFoundError:
             fillers = [filler.image() for filler in copy.fillers]
             data = edits.posted(copy.edit, copy.photo.image(), fillers, copy.seed)
-            self._keep(file, data)
+            self.keep(file, data)
         return decode(data, max_pixels=MOST_PIXELS, max_bytes=MOST_BYTES).rgb
 
     def batches(self, copies: Sequence[Copy]) -> Iterator[tuple[slice, list[Image.Image]]]:
@@ -73,9 +73,12 @@ class CopyCache:
             yield place, [self.picture(copy) for copy in copies[place]]
 
     @staticmethod
-    def _keep(file: Path, data: bytes) -> None:
-        # Written aside and renamed, so that nobody finds half of a file; under a name of its own, since several
-        # processes may make one copy at the same time.
+    def keep(file: Path, data: bytes) -> None:
+        """Write a file of the cache.
+
+        Aside, then renamed, so that nobody finds half of it; under a name of its own, since several processes may make
+        one copy at the same time.
+        """
         file.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as aside:
             aside.write(data)
@@ -84,4 +87,4 @@ class CopyCache:
     def _file(self, copy: Copy, edit: Edit) -> Path:
         parts = (self._maker, copy.photo.digest, edit.name, str(copy.seed), *(photo.digest for photo in copy.fillers))
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        return self._folder / key[:2] / key[2:]
+        return self.folder / key[:2] / key[2:]

@@ -6,9 +6,9 @@ import argparse
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.copies import CopyCache
@@ -33,6 +33,7 @@ class Experiment:
         results: where the page goes; None when it is only printed.
         command: how to run it again.
         folder: of the photos, for what else lies in it.
+        sizes: of samples, by name.
     """
 
     photos: list[Photo]
@@ -42,6 +43,7 @@ class Experiment:
     results: Path | None
     command: str
     folder: Path
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def described_photos(self) -> str:
@@ -61,13 +63,19 @@ class Experiment:
 
 
 @contextmanager
-def started(module: str, description: str, arguments: Sequence[str] | None = None) -> Iterator[Experiment]:
+def started(
+    module: str,
+    description: str,
+    arguments: Sequence[str] | None = None,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+) -> Iterator[Experiment]:
     """The experiment that a command line asks for; a temporary cache is gone at the end.
 
     Args:
         module: its `__spec__.name`, "benchmarks.chamoso_tables".
         description: for --help.
         arguments: of the command line; by default the process's own.
+        sizes: options of the experiment's own: the name of a sample -> its size, and its size in a trial.
     """
     known = methods()
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
@@ -81,7 +89,10 @@ def started(module: str, description: str, arguments: Sequence[str] | None = Non
         type=Path,
         help="folder of the page; default: docs/results, and none for a trial or for the demo's few photos",
     )
+    for name, (whole, trial) in (sizes or {}).items():
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"default: {whole:,}; in a trial {trial:,}")
     chosen = parser.parse_args(arguments)
+    given = {name: getattr(chosen, name) for name in sizes or {} if getattr(chosen, name) is not None}
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     photos = different(read_photos(chosen.photos, chosen.same))
     if chosen.quick:
@@ -91,6 +102,7 @@ def started(module: str, description: str, arguments: Sequence[str] | None = Non
     # The folder's own path is nobody's business but this machine's.
     where = "" if chosen.photos == DEMO_PHOTOS else " --photos DIR"
     which = "".join(f" --method {name}" for name in chosen.method or [])
+    which += "".join(f" --{name} {size}" for name, size in given.items())
     with tempfile.TemporaryDirectory(prefix="copywatch-copies-") as temporary:
         yield Experiment(
             photos=photos,
@@ -100,6 +112,7 @@ def started(module: str, description: str, arguments: Sequence[str] | None = Non
             results=chosen.results or kept,
             command=f"python -m {module}{where}{which}",
             folder=chosen.photos,
+            sizes={name: pair[chosen.quick] for name, pair in (sizes or {}).items()} | given,
         )
 
 

@@ -18,6 +18,7 @@ from copywatch.demo.edits import BROKEN, COPIES, ODD_FORMATS
 from copywatch.errors import Reason
 from copywatch.features import itq
 from copywatch.features.extract import protected_points
+from copywatch.features.itq import IDENTITY as CODES
 from copywatch.features.points import packed
 from copywatch.features.thumbnail import thumbnail
 from copywatch.features.votes import LEAST_POINTS
@@ -323,12 +324,14 @@ def test_a_whole_copy_is_found_where_it_was_put(
     photos: Any,
     config: Settings,
 ):
-    """Both jobs on real photos: every edit of one photo is a match of it, and no other photo is."""
+    """The jobs on real photos: every edit of one photo is a match of it, and no other photo is."""
     from copywatch.lake.schemas import MATCHES, SEEN
+    from spark_jobs.index_features import index_features
     from spark_jobs.match_images import match_run
 
     take_in("intake-1", (11, "1", photos("08")), (12, "1", photos("21")))
     taken_in()
+    index_features(spark, "mao", config)
     copies = {f"{edit.name}.jpg": edit.apply(photos("08")) for edit in COPIES}
     land("run-1", "a", copies | {"other.jpg": photos("01"), "another.jpg": photos("02")})
     crawled()
@@ -339,5 +342,8 @@ def test_a_whole_copy_is_found_where_it_was_put(
     assert set(found) == set(copies)
     assert {one for one, _ in found.values()} == {right}
     assert {name for name, (_, verdict) in found.items() if verdict == 0} >= same
+    assert {row["verification"] for row in rows(MATCHES)} == {"certain"}
+    alone = {name_of(row) for row in rows(MATCHES) if row["algorithm"] == CODES}
+    assert alone == {"cut-out-mirrored.jpg", "screenshot.jpg"}
     assert names(rows(SEEN)) == ["another.jpg", "other.jpg"]
     assert names(rows(DETECTED)) == sorted(copies)
