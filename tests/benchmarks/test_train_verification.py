@@ -103,6 +103,7 @@ def test_bounds_lose_few_copies_and_are_of_copies_alone() -> None:
     table = pairs(1000, 100)
     below, above = bounds(table)
     copies = table[table["copy"]]
+    assert below.pop("overlap_agreement") == train_verification.LEAST_OVERLAP
     for name, bound in below.items():
         assert (copies[name] < bound).mean() <= 0.02
     for name, bound in above.items():
