@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -81,34 +81,22 @@ def sharded(images: DataFrame, features: DataFrame, shard_images: int = SHARD_IM
     """Rows of the `features` table: those of `protected` with the column `shard`.
 
     An image that has a shard keeps it, so that a retry moves none. The others go on in the newest shard, by their ids,
-    and in new ones when it is full.
+    and in new ones when it is full. A line for each of the images is collected.
 
     Args:
         images: rows of `protected`, the function.
         features: rows of the table `features`, of all runs.
         shard_images: how many images fill a shard.
     """
-    known = features.groupBy("protected_id").agg(f.max("shard").alias("known"))
-    newest = features.agg(f.coalesce(f.max("shard"), f.lit(0)).alias("newest"))
-    filled = features.join(newest, f.col("shard") == f.col("newest")).agg(
-        f.countDistinct("protected_id").alias("filled")
-    )
-    fresh = images.select("protected_id").distinct().join(known, "protected_id", "left_anti")
-    place = f.row_number().over(Window.orderBy("protected_id")) - 1
-    given = (
-        fresh.withColumn("place", place)
-        .crossJoin(newest.crossJoin(filled))
-        .select(
-            "protected_id",
-            (f.col("newest") + f.floor((f.col("filled") + f.col("place")) / shard_images)).alias("given"),
-        )
-    )
-    return (
-        images.join(known, "protected_id", "left")
-        .join(given, "protected_id", "left")
-        .withColumn("shard", f.coalesce("known", "given").cast("int"))
-        .drop("known", "given")
-    )
+    ids = images.select("protected_id").distinct()
+    own = features.join(ids, "protected_id", "left_semi").groupBy("protected_id").agg(f.max("shard").alias("shard"))
+    known = {row["protected_id"]: row["shard"] for row in own.collect()}
+    newest = features.agg(f.max("shard")).first()[0] or 0
+    filled = features.where(f.col("shard") == newest).select("protected_id").distinct().count()
+    fresh = sorted(row["protected_id"] for row in ids.collect() if row["protected_id"] not in known)
+    given = {one: newest + (filled + place) // shard_images for place, one in enumerate(fresh)}
+    shards = images.sparkSession.createDataFrame(list((known | given).items()), "protected_id string, shard int")
+    return images.join(f.broadcast(shards), "protected_id")
 
 
 def outcome() -> Column:

@@ -65,7 +65,10 @@ def unverified(pairs: DataFrame) -> DataFrame:
 
 def second_stage(spark: SparkSession, run: str, work: Run, config: Settings) -> DataFrame:
     """Rows of `PAIRS` with the further columns of `VERIFICATION`: the run's pairs, and those found here alone."""
-    images = landed_images(spark, landing.shards(config.landing, run), work.sightings)
+    shards = landing.shards(config.landing, run)
+    if not shards:
+        return with_verifications(work, kept_verifications(work.standing))
+    images = landed_images(spark, shards, work.sightings)
     limits = Limits(config.max_image_pixels, config.max_image_bytes)
     # Checkpoints: each is read several times, and costs tens of milliseconds an image.
     pictures = found_pictures(images, limits).localCheckpoint()

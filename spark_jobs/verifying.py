@@ -49,11 +49,9 @@ def landed_images(spark: SparkSession, shards: Sequence[Path], wanted: DataFrame
 
     Args:
         spark: the session.
-        shards: landing shards; without any there is no row.
+        shards: landing shards, at least one.
         wanted: column `sha256`.
     """
-    if not shards:
-        return spark.createDataFrame([], "sha256 string, bytes binary")
     rows = spark.read.parquet(*(str(path) for path in shards)).where("bytes IS NOT NULL").select("sha256", "bytes")
     return rows.join(wanted.select("sha256").distinct(), "sha256", "left_semi").dropDuplicates(["sha256"])
 
