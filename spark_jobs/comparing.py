@@ -49,7 +49,9 @@ PASS_IMAGES = 5_000
 """Newly protected images that are collected, and sent to every task, at once: 33 MB of views, 5 MB of index."""
 
 _PAIRS = from_arrow_schema(PAIRS)
-_PAIR = ["sighting_id", "protected_id"]
+PAIR = ["sighting_id", "protected_id"]
+"""What names a pair, in joins."""
+
 HAS_VIEWS = f"coalesce(length(views) > 0 AND length(views) % {VIEW.itemsize} = 0, false)"
 """SQL: whether a row's views are whole records; rows of an earlier version have none."""
 
@@ -216,7 +218,7 @@ def nearness() -> list[Column]:
 
 def nearest(pairs: DataFrame) -> DataFrame:
     """Each sighting's nearest protected image alone, SRPITP's Algorithm 2; and with it what stands by verification."""
-    return _first(pairs, "sighting_id").unionByName(told(pairs.where("stands"))).dropDuplicates(_PAIR)
+    return _first(pairs, "sighting_id").unionByName(told(pairs.where("stands"))).dropDuplicates(PAIR)
 
 
 def told(pairs: DataFrame) -> DataFrame:

@@ -32,6 +32,7 @@ from copywatch.matching.pairs import OF_SIGHTING, PAIRS
 from copywatch.settings import Settings, settings
 from copywatch.threshold import threshold_in_force
 from spark_jobs.comparing import (
+    PAIR,
     compared,
     distinct_pairs,
     in_force,
@@ -47,8 +48,6 @@ log = logging.getLogger("spark_jobs.match_seen")
 
 ROWS_A_BATCH = 8192
 """Rows handed to Python at once: sightings carry no image bytes, which the usual number is meant for."""
-
-_PAIR = ["sighting_id", "protected_id"]
 
 
 def unheard(pairs: DataFrame, standing: DataFrame, protected: DataFrame, every_protected: DataFrame) -> DataFrame:
@@ -133,14 +132,14 @@ def match_seen(
     streamed = pairs_with_newcomers(sightings.select(*OF_SIGHTING), newcomers, terms, config.tag_coverage)
     pairs = distinct_pairs(streamed).localCheckpoint()
     standing = delta.read(spark, config.warehouse, MATCHES).where(f.col("algorithm").isin(version, CODES))
-    undecided = standing.where((f.col("run") == run) & f.col("decided_by").isNull()).select(*_PAIR)
+    undecided = standing.where((f.col("run") == run) & f.col("decided_by").isNull()).select(*PAIR)
     if pairs.isEmpty() and undecided.isEmpty():
         return _summary(newcomers.count(), {}, 0)
     fresh = unheard(pairs, standing.where(f.col("run") != run), protected, compared(every_protected))
     # What an earlier try reported stays, as long as it lies within Th.
-    found = distinct_pairs(fresh.union(pairs.join(undecided, _PAIR, "left_semi"))).localCheckpoint()
-    withdrawn = undecided.join(found, _PAIR, "left_anti").localCheckpoint()
-    remaining = standing.join(withdrawn, _PAIR, "left_anti").select("sighting_id").union(found.select("sighting_id"))
+    found = distinct_pairs(fresh.union(pairs.join(undecided, PAIR, "left_semi"))).localCheckpoint()
+    withdrawn = undecided.join(found, PAIR, "left_anti").localCheckpoint()
+    remaining = standing.join(withdrawn, PAIR, "left_anti").select("sighting_id").union(found.select("sighting_id"))
     leaving = withdrawn.select("sighting_id").distinct().join(remaining, "sighting_id", "left_anti").localCheckpoint()
     coming = found.select("sighting_id").distinct()
     newest = Window.partitionBy("sighting_id").orderBy(f.col("crawled_at").desc(), "run")

@@ -23,21 +23,16 @@ from copywatch.lake.schemas import FEATURES
 from copywatch.matching.pairs import PAIRS
 from copywatch.matching.verdict import Verdict
 from copywatch.settings import Settings
-from copywatch.verification.candidate import NO_BYTES
+from copywatch.verification.candidate import MOST_FIRST, NO_BYTES
 from copywatch.verification.model import model
 from copywatch.verification.rows import VERIFICATION, VERIFICATION_COLUMNS
 from copywatch.verification.verdict import FOUND_BY_RULE, Judgement
-from spark_jobs.comparing import nearness
+from spark_jobs.comparing import PAIR, nearness
 from spark_jobs.looking_up import candidates
 from spark_jobs.verifying import Limits, found_pictures, landed_images, verified
 
 log = logging.getLogger("spark_jobs.second_stage")
 
-MOST_FIRST = 20
-"""Pairs of the first stage, the nearest, that count of a sighting that can be verified: a look-alike may have thousands
-within Th, and when the nearest are found different, a farther one that was not looked at is no better."""
-
-_PAIR = ["sighting_id", "protected_id"]
 _FOUND = (Judgement.CERTAIN.value, Judgement.DOUBTFUL.value)
 
 
@@ -89,7 +84,7 @@ def nearest_pairs(pairs: DataFrame, verifiable: DataFrame) -> DataFrame:
     """The pairs, of the sightings in `verifiable` only the `MOST_FIRST` nearest."""
     ranked = pairs.withColumn("rank", f.row_number().over(Window.partitionBy("sighting_id").orderBy(*nearness())))
     farther = ranked.where(f.col("rank") > MOST_FIRST).join(verifiable, "sighting_id", "left_semi")
-    return pairs.join(farther.select(*_PAIR), _PAIR, "left_anti")
+    return pairs.join(farther.select(*PAIR), PAIR, "left_anti")
 
 
 def wanted_pairs(work: Run, looked_up: DataFrame) -> DataFrame:
@@ -111,7 +106,7 @@ def wanted_pairs(work: Run, looked_up: DataFrame) -> DataFrame:
 def kept_verifications(standing: DataFrame) -> DataFrame:
     """What an earlier try found of sightings whose bytes are gone; what it found, it told of."""
     told = f.col("verification").isin(*_FOUND)
-    return standing.where("verifier IS NOT NULL").select(*_PAIR, *VERIFICATION_COLUMNS, told.alias("stands"))
+    return standing.where("verifier IS NOT NULL").select(*PAIR, *VERIFICATION_COLUMNS, told.alias("stands"))
 
 
 def with_verifications(work: Run, verifications: DataFrame) -> DataFrame:
@@ -121,11 +116,11 @@ def with_verifications(work: Run, verifications: DataFrame) -> DataFrame:
         work: the run.
         verifications: columns sighting_id, protected_id, those of `VERIFICATION`, and `stands`; each pair once.
     """
-    of_first = work.pairs.drop("verification", "stands").join(verifications, _PAIR, "left")
+    of_first = work.pairs.drop("verification", "stands").join(verifications, PAIR, "left")
     of_first = of_first.withColumn(
         "unverified", f.when(f.col("verifier").isNull(), f.lit(NO_BYTES)).otherwise(f.col("unverified"))
     )
-    alone = verifications.where(f.col("verification").isin(*_FOUND)).join(work.pairs.select(*_PAIR), _PAIR, "left_anti")
+    alone = verifications.where(f.col("verification").isin(*_FOUND)).join(work.pairs.select(*PAIR), PAIR, "left_anti")
     known = work.protected.select(
         "protected_id", "owner", "group_id", "registered_at", f.col("run").alias("registered_run")
     )

@@ -12,14 +12,12 @@ from copywatch.evaluation.describe import Description
 from copywatch.features.lookup import Coarse, merged, shard_hits
 from copywatch.features.shards import Shard
 from copywatch.matching.verdict import Verdict
+from copywatch.verification.candidate import MOST_FIRST
 from copywatch.verification.explained import Verified, standing
 from copywatch.verification.rows import found_of_row
 from copywatch.verification.sides import Original
 from copywatch.verification.verdict import Judgement, Verification
 from copywatch.verification.verify import original_of, verify
-
-MOST_FIRST = 20
-"""Pairs of the first stage, the nearest, that count of a detected image, as in the chain."""
 
 
 @dataclass(frozen=True, order=True)

@@ -17,6 +17,10 @@ log = logging.getLogger(__name__)
 NO_BYTES = "the found picture is no longer to be had"
 NO_FEATURES = "the protected image has no local features: it was registered by an earlier version"
 
+MOST_FIRST = 20
+"""Pairs of the first stage, the nearest, that count of a found picture that can be verified: a look-alike may have
+thousands within Th, and when the nearest are found different, a farther one that was not looked at is no better."""
+
 _REASON_CHARACTERS = 200
 
 
