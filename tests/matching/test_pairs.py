@@ -78,7 +78,7 @@ def test_a_pair_says_what_it_is_of_and_how_it_was_judged():
     assert row == {
         "sighting_id": "s1-36", "protected_id": "p1", "owner": "7", "group_id": "g1", "registered_at": NOW,
         "registered_run": "intake", "verdict": 1, "distance": pytest.approx(0.02), "plain_distance": 0.05,
-        "rule": "rescored", "threshold": 0.2275, "view": None,
+        "rule": "rescored", "threshold": 0.2275, "view": None, "verification": None, "stands": None,
     }  # fmt: skip
 
 

@@ -124,7 +124,7 @@ def test_a_damaged_file_is_no_model(data: bytes) -> None:
     [
         {"weights": -np.array(list(SIGNS.values()), dtype=np.float64)},
         {"weights": np.full(len(FEATURES), np.nan)},
-        {"certain": 0.1},
+        {"certain": model().doubtful / 2},
         {"doubtful": 0.0},
         {"without_transform": 0.9},
         {"intercept": math.inf},
