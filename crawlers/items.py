@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from copywatch.errors import Reason
 
-_NOT_LANDED = {"settled_hash", "is_page"}
+_NOT_LANDED = {"settled_hash", "version", "is_page"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,26 @@ class FetchedAddress:
     image_url: str
     """Address of the image as the page gives it, absolute; for a page that failed, the page's own."""
 
+    final_url: str | None = None
+    """Where redirects led; null: nothing answered."""
+
     uploader: str | None = None
     """Who uploaded the image, as the page says: one line, at most 200 characters, no control characters."""
 
+    uploader_url: str | None = None
+    """The uploader's own page, absolute http or https, at most `LONGEST_URL` characters."""
+
     uploaded_at: datetime | None = None
     """When, as the page says: aware, UTC. A date without a zone is taken as UTC."""
+
+    uploaded_at_source: str | None = None
+    """What said when, in words of ours, such as `wordpress date_gmt`."""
+
+    caption: str | None = None
+    """What the page says below the image: one line, at most 500 characters, no control characters."""
+
+    licence: str | None = None
+    """Licence or rights that the page, or else the file, states: an address or one line, cleaned like `uploader`."""
 
     crawled_at: datetime
     """When the answer, or the failure, came: aware, UTC."""
@@ -33,11 +48,23 @@ class FetchedAddress:
     content_type: str | None = None
     """The server's Content-Type header, cleaned like `uploader`; it is often wrong."""
 
+    etag: str | None = None
+    """The server's ETag, at most 200 characters; null: none, or one that cannot be sent back."""
+
+    last_modified: str | None = None
+    """The server's Last-Modified, likewise."""
+
+    source_hash: str | None = None
+    """What the source says of the bytes, such as `sha1:` and 40 hexadecimal digits."""
+
+    version: str | None = None
+    """What the source says that changes with the file, such as its date of change."""
+
     http_status: int | None = None
     """Status of the last answer after redirects; null: there was none."""
 
     reason: Reason | None = None
-    """Why there are no bytes; null: there are."""
+    """Why there are no bytes; null: there are, or they were fetched by an earlier crawl."""
 
     detail: str | None = None
     """What was seen, beside the reason, cleaned like `uploader`."""

@@ -42,7 +42,20 @@ class ShownImage:
     """Absolute, escaped, without fragment; for an inline image a name made of its kind and SHA-256."""
 
     uploader: str | None
+    """Cleaned, as in `FetchedAddress`; the further texts too."""
+
     uploaded_at: datetime | None
+
+    uploader_url: str | None = None
+    uploaded_at_source: str | None = None
+    caption: str | None = None
+    licence: str | None = None
+
+    source_hash: str | None = None
+    """What the source says of the bytes, such as `sha1:` and 40 hexadecimal digits."""
+
+    version: str | None = None
+    """What the source says that changes with the file, such as its date of change."""
 
     trouble: str | None = None
     """Why the address cannot be fetched, if that shows already."""

@@ -78,6 +78,10 @@ def _check_host(value: str) -> str:
     return value
 
 
+Kind = Literal["auto", "wordpress", "mediawiki", "mastodon", "feed", "sitemap", "gallery", "page"]
+"""auto: detected; page: the start pages alone; gallery: links on the site's own host are followed; the others are what
+they are called, by their interfaces."""
+
 Interval = Annotated[timedelta, BeforeValidator(parse_interval)]
 Selector = Annotated[str, AfterValidator(_check_selector)]
 WebAddress = Annotated[str, AfterValidator(_check_web_address)]
@@ -116,17 +120,20 @@ class Site(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Short name: lower case, digits, hyphens")
     start: list[WebAddress] = Field(min_length=1, description="Address, or addresses, that the crawl starts at")
-    kind: Literal["gallery", "page", "sitemap"] = Field(
-        "gallery",
-        description="gallery: follow links on its own host; page: only the start pages; sitemap: pages of a sitemap",
-    )
+    kind: Kind = Field("auto", description="Kind of source; auto: what the start address turns out to be")
     every: Interval = Field(timedelta(days=1), description="Interval between crawls: 30m, 6h, 1d")
+    every_at_most: Interval | None = Field(
+        None, description="Up to this the interval grows while nothing new comes; unset: it stays as it is"
+    )
     enabled: bool = Field(True, description="false: known, but not crawled")
     select: Selectors = Field(default_factory=lambda: Selectors(), description="Where its pages say what")
     max_pages: int = Field(1000, ge=1, description="Pages of one crawl")
     max_images: int = Field(20_000, ge=1, description="Images of one crawl")
     max_depth: int = Field(10, ge=0, description="Links between a start page and the last page")
     delay_seconds: float = Field(0.5, ge=0, description="Least time between two requests to one host")
+    concurrency: int = Field(4, ge=1, le=16, description="Requests to one host at the same time")
+    bytes_per_second: int | None = Field(None, ge=1024, description="Bandwidth of the crawl; unset: no bound")
+    render: bool = Field(False, description="true: pages need JavaScript, and are read by a browser (see operations)")
     image_hosts: list[HostName] | None = Field(
         None, description="Hosts whose images are fetched (hot-linked ones too); unset: any public host"
     )
@@ -138,6 +145,12 @@ class Site(BaseModel):
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _intervals_rise(self) -> Site:
+        if self.every_at_most is not None and self.every_at_most < self.every:
+            raise ValueError("every_at_most must not be shorter than every")
+        return self
 
     @property
     def hosts(self) -> frozenset[str]:

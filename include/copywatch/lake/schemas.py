@@ -22,7 +22,11 @@ _SITE = _field("site", pa.string(), "name of the site, as in sites.yaml")
 _PAGE_URL = _field("page_url", pa.string(), "page that shows the image")
 _IMAGE_URL = _field("image_url", pa.string(), "address of the image itself")
 _UPLOADER = _field("uploader", pa.string(), "who uploaded it, as the page says; null: it does not say")
+_UPLOADER_URL = _field("uploader_url", pa.string(), "the uploader's own page, as the page says")
 _UPLOADED_AT = _field("uploaded_at", TIMESTAMP, "when it was uploaded, as the page says")
+_UPLOADED_AT_SOURCE = _field("uploaded_at_source", pa.string(), "what said so, such as wordpress date_gmt")
+_CAPTION = _field("caption", pa.string(), "what the page says below the image")
+_LICENCE = _field("licence", pa.string(), "licence or rights that the page, or the file itself, states")
 _CRAWLED_AT = _field("crawled_at", TIMESTAMP, "when we fetched it")
 _SHA256 = _field("sha256", pa.string(), "SHA-256 of the bytes, hexadecimal")
 _TAG = _field("tag", pa.string(), "most probable tag; the partition")
@@ -32,7 +36,8 @@ _ALGORITHM = _field("algorithm", pa.string(), "algorithm and version of the fing
 _SIGHTING_ID = _field("sighting_id", pa.string(), "site, page, image address and bytes, hashed: one sighting")
 _PROTECTED_ID = _field("protected_id", pa.string(), "the protected image")
 
-_SIGHTING = [_SIGHTING_ID, _SITE, _PAGE_URL, _IMAGE_URL, _UPLOADER, _UPLOADED_AT, _CRAWLED_AT, _SHA256]
+_TOLD = [_UPLOADER, _UPLOADER_URL, _UPLOADED_AT, _UPLOADED_AT_SOURCE, _CAPTION, _LICENCE]
+_SIGHTING = [_SIGHTING_ID, _SITE, _PAGE_URL, _IMAGE_URL, *_TOLD, _CRAWLED_AT, _SHA256]
 _MASK = _field("mask", pa.binary(), "144 bits: which blocks of the fingerprint show detail; null: not mao")
 _VIEWS = _field(
     "views", pa.binary(), "records of 231 bytes: kind, fingerprint, mask, PDQ (copywatch.fingerprint.views)"
@@ -45,16 +50,24 @@ LANDING = pa.schema(
         _SITE,
         _PAGE_URL,
         _IMAGE_URL,
-        _UPLOADER,
-        _UPLOADED_AT,
+        _field("final_url", pa.string(), "where redirects led; null: nothing answered"),
+        *_TOLD,
         _CRAWLED_AT,
         _field("content_type", pa.string(), "what the server said it is"),
-        _field("http_status", pa.int32(), "what the server answered; null: it did not"),
-        _field("reason", pa.string(), "why there are no bytes; null: there are"),
+        _field("etag", pa.string(), "the server's validator, as it sent it"),
+        _field("last_modified", pa.string(), "likewise"),
+        _field("http_status", pa.int32(), "what the server answered; null: it was not asked, or did not"),
+        _field("source_hash", pa.string(), "what the source says of the bytes, such as sha1: and 40 digits"),
+        _field("reason", pa.string(), "why there are no bytes; null: there are, or an earlier crawl had them"),
         _field("detail", pa.string(), "what was seen, beside the reason"),
         _SHA256,
         _field("size", pa.int64(), "bytes"),
-        _field("bytes", pa.large_binary(), "the image, as fetched; null with a reason"),
+        _field(
+            "bytes",
+            pa.large_binary(),
+            "the image, as fetched; null with a reason, or where the source tells that "
+            "they are those of an earlier crawl's row with the same sha256",
+        ),
     ]
 )
 """One row of a crawl's shard: an image fetched, or one that could not be, with its reason."""
@@ -252,6 +265,15 @@ CRAWL_STATS = Table(
             _field("images_fetched", pa.int64(), "fetched now"),
             _field("images_failed", pa.int64(), "could not be fetched; each is a row of rejected"),
             _field("bytes_fetched", pa.int64(), "bytes of the images fetched"),
+            _field("source", pa.string(), "kind of source that was read, such as wordpress"),
+            _field("requests", pa.int64(), "requests made, those for robots.txt and further tries among them"),
+            _field("bytes_received", pa.int64(), "bytes of all answers"),
+            _field("not_modified", pa.int64(), "answers 304: pages and images that are as they were"),
+            _field("images_repeated", pa.int64(), "new places of bytes that an earlier crawl fetched, by their hash"),
+            _field("robots_refused", pa.int64(), "addresses that robots.txt forbids"),
+            _field("errors", pa.int64(), "requests that no answer came to"),
+            _field("rejected", pa.map_(pa.string(), pa.int64()), "pages and images that gave none, by reason"),
+            _field("seconds", pa.float64(), "duration"),
             _field("started_at", TIMESTAMP, "begin of the crawl"),
             _field("finished_at", TIMESTAMP, "its end"),
             _RUN,
