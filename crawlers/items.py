@@ -6,9 +6,10 @@ import hashlib
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
+from copywatch.crawl_state import ImageState
 from copywatch.errors import Reason
 
-_NOT_LANDED = {"settled_hash", "version", "is_page"}
+_NOT_LANDED = {"settled_hash", "url_hash", "version", "is_page"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,9 @@ class FetchedAddress:
     settled_hash: str | None = None
     """`url_hash` of an image address that need not be fetched again; null: the next crawl tries it once more."""
 
+    url_hash: bytes | None = None
+    """Of an image: `url_hash` of its normalised address; null: it stands for a page."""
+
     is_page: bool = False
     """It stands for a page that failed, not for an image."""
 
@@ -90,6 +94,13 @@ class FetchedAddress:
         row = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _NOT_LANDED}
         row["reason"] = self.reason.value if self.reason else None
         return row
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """A known image that was looked at, and is what it was: no row, but a newer entry in the crawl's state."""
+
+    image: ImageState
 
 
 def now() -> datetime:

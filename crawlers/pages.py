@@ -179,10 +179,10 @@ class Page:
             # An inline image has no address of its own that an owner could be shown or a person could look up again.
             trouble = f"inline image of {size} characters: it has no address to cite"
             name = f"data:{kind};sha256={sha256_of(address.encode('utf-8', 'surrogatepass'))}"
-            return ShownImage(name, uploader, uploaded_at, trouble, ignored=size <= SMALL_DATA_URI)
+            return ShownImage(name, uploader, uploaded_at, trouble=trouble, ignored=size <= SMALL_DATA_URI)
         joined = self._join(self._base, address)
         if joined is None:
-            return ShownImage(clean_text(address) or "", uploader, uploaded_at, "no valid address")
+            return ShownImage(clean_text(address) or "", uploader, uploaded_at, trouble="no valid address")
         return ShownImage(joined, uploader, uploaded_at)
 
     def _told_by(self, item: Selector | None) -> tuple[str | None, datetime | None]:

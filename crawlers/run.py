@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import signal
 import sys
 import threading
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from scrapy.crawler import AsyncCrawlerProcess
 from scrapy.settings import Settings
 from scrapy.utils.misc import load_object
 
 from copywatch.crawl import CrawlJob
+from copywatch.crawl_state import StateFile
 from copywatch.sites import Site
 from crawlers import settings as project
 from crawlers.addresses import AddressPolicy
+from crawlers.items import now
 
 _SPIDERS = {
     "gallery": "crawlers.spiders.gallery.GallerySpider",
     "page": "crawlers.spiders.page.PageSpider",
     "sitemap": "crawlers.spiders.sitemap.SitemapSpider",
+    "feed": "crawlers.spiders.feed.FeedSpider",
+    "wordpress": "crawlers.spiders.wordpress.WordPressSpider",
+    "mediawiki": "crawlers.spiders.mediawiki.MediaWikiSpider",
+    "mastodon": "crawlers.spiders.mastodon.MastodonSpider",
 }
 _AGAIN = "crawlers.spiders.again.AgainSpider"
+_DETECT = "crawlers.spiders.detect.DetectSpider"
+
+_SOURCE = "source"
+"""Note of what detection found."""
+
+_SOURCE_DAYS = 30
 
 
 class JsonLines(logging.Formatter):
@@ -75,10 +91,44 @@ def site_settings(job: CrawlJob, site: Site, policy: AddressPolicy) -> Settings:
             "DOWNLOAD_TIMEOUT": job.download_seconds,
             "DOWNLOAD_MAXSIZE": job.max_image_bytes,
             "DOWNLOAD_DELAY": site.delay_seconds,
+            "CONCURRENT_REQUESTS_PER_DOMAIN": site.concurrency,
             "AUTOTHROTTLE_START_DELAY": site.delay_seconds,
             "CLOSESPIDER_TIMEOUT": job.site_seconds,
         }
     )
+
+
+def noted_source(state: StateFile, site: Site) -> tuple[str, list[str]] | None:
+    """What an earlier crawl detected, if that is not too old, and of the same start addresses."""
+    note = state.note(_SOURCE)
+    try:
+        age = now() - datetime.fromisoformat(note["at"])
+        if age < timedelta(days=_SOURCE_DAYS) and note["of"] == site.start and note["kind"] in _SPIDERS:
+            return note["kind"], list(note["start"])
+    except (TypeError, KeyError, ValueError):
+        pass
+    return None
+
+
+async def crawl_site(process: AsyncCrawlerProcess, job: CrawlJob, site: Site, state: StateFile) -> None:
+    """Detect what the site is, where nobody says so, and crawl it."""
+    given: dict[str, Any] = {"job": job, "site": site, "policy": process.settings["ADDRESS_POLICY"], "state": state}
+    if job.only_images is not None:
+        await process.crawl(load_object(_AGAIN), **given)
+        return
+    source = (site.kind, site.start) if site.kind != "auto" else noted_source(state, site)
+    earlier: dict[str, Any] = {}
+    if source is None:
+        crawler = process.create_crawler(load_object(_DETECT))
+        await process.crawl(crawler, **given)
+        earlier = crawler.stats.get_stats() if crawler.stats else {}
+        found = getattr(crawler.spider, "detected", None)
+        source = (found.kind, list(found.start)) if found else ("gallery", site.start)
+        if found:
+            logging.getLogger("copywatch.crawl").info("the site is read as %s: %s", found.kind, found.why)
+            note = {"kind": found.kind, "start": list(found.start), "why": found.why, "of": site.start}
+            state.commit(notes={_SOURCE: {**note, "at": now().isoformat()}})
+    await process.crawl(load_object(_SPIDERS[source[0]]), start=source[1], earlier=earlier, **given)
 
 
 def main(arguments: list[str]) -> int:
@@ -87,19 +137,32 @@ def main(arguments: list[str]) -> int:
     job = CrawlJob.model_validate_json(Path(arguments[0]).read_text(encoding="utf-8"))
     die_with(job.parent)
     site = Site.model_validate(job.site)
-    policy = AddressPolicy.of(site)
-    with job.known.open(encoding="ascii") as lines:
-        known = {bytes.fromhex(line.strip()) for line in lines if line.strip()}
-    process = AsyncCrawlerProcess(site_settings(job, site, policy))
+    process = AsyncCrawlerProcess(site_settings(job, site, AddressPolicy.of(site)))
     # Scrapy's reports of each step are not for the task's log; each page or image that fails is a row.
     logging.getLogger("scrapy").setLevel(logging.WARNING)
     logging.getLogger("scrapy.core.downloader.handlers.http11").setLevel(logging.ERROR)
     logging.getLogger("scrapy.downloadermiddlewares.httpcompression").setLevel(logging.ERROR)
     logging.getLogger("scrapy.extensions.logstats").setLevel(logging.INFO)
-    spider = _AGAIN if job.only_images is not None else _SPIDERS[site.kind]
-    process.crawl(load_object(spider), job=job, site=site, policy=policy, known=known)
-    process.start()
-    return 1 if process.bootstrap_failed else 0
+    with StateFile(job.state) as state:
+        task = asyncio.get_event_loop().create_task(_to_the_end(crawl_site(process, job, site, state)))
+        process.start(stop_after_crawl=False)
+        failed = process.bootstrap_failed or not task.done() or task.exception() is not None
+    return 1 if failed else 0
+
+
+async def _to_the_end(crawls: Coroutine[Any, Any, None]) -> None:
+    """Run the crawls, one after the other, and end the process's event loop."""
+    from twisted.internet import reactor
+
+    # The loop must be running before it can be stopped.
+    await asyncio.sleep(0)
+    try:
+        await crawls
+    except Exception:
+        logging.getLogger("copywatch.crawl").exception("the crawl ended by a mistake of ours")
+        raise
+    finally:
+        reactor.callLater(0, reactor.stop)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Texts and dates of a crawled page, made fit to be stored and shown."""
+"""Texts, dates and addresses of a crawled page, made fit to be stored and shown."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import re
 import unicodedata
 import warnings
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urljoin, urlsplit
 
 from dateutil import parser as dates  # type: ignore[import-untyped]
+from w3lib.url import safe_url_string
+
+from crawlers.addresses import LONGEST_URL
 
 TEXT_LENGTH = 200
+CAPTION_LENGTH = 500
+"""Characters, as in `FetchedAddress.caption`."""
 _DATE_LENGTH = 60
 _FIRST_YEAR = 1990
 _SCANNED = 4000
@@ -18,6 +24,7 @@ _SCANNED = 4000
 # make a text look like something that it is not.
 _JOINERS = "\u200c\u200d"
 _SPACES = re.compile(r"\s+")
+_LINE_ENDS = re.compile(r"[\t\n\r]")
 
 
 def clean_text(text: str | None, length: int = TEXT_LENGTH) -> str | None:
@@ -27,6 +34,26 @@ def clean_text(text: str | None, length: int = TEXT_LENGTH) -> str | None:
     spaced = _SPACES.sub(" ", text[:_SCANNED])
     kept = "".join(c for c in spaced if c in _JOINERS or unicodedata.category(c)[0] != "C")
     return kept.strip()[:length].strip() or None
+
+
+def absolute_address(base: str, address: str) -> str | None:
+    """An address of a page, absolute and pure ASCII, without fragment; None: it is none at all."""
+    try:
+        joined = urljoin(base, _LINE_ENDS.sub("", address.strip()))
+        return safe_url_string(joined).partition("#")[0]
+    except (ValueError, UnicodeError):
+        return None
+
+
+def web_address(base: str, address: str | None) -> str | None:
+    """An http or https address, as `absolute_address` gives it, of at most `LONGEST_URL` characters; else None."""
+    if not address or len(address) > LONGEST_URL:
+        return None
+    joined = absolute_address(base, address)
+    if joined is None or len(joined) > LONGEST_URL:
+        return None
+    parts = urlsplit(joined)
+    return joined if parts.scheme in {"http", "https"} and parts.netloc else None
 
 
 def parse_date(text: str | None) -> datetime | None:

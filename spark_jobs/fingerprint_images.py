@@ -19,13 +19,14 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from copywatch.errors import Reason
 from copywatch.features.shards import SHARD_IMAGES
 from copywatch.features.votes import LEAST_POINTS
 from copywatch.fingerprint import algorithm_named, identity
-from copywatch.fingerprint.rows import Extraction
+from copywatch.fingerprint.rows import ADDED, Extraction
 from copywatch.lake import delta, landing
 from copywatch.lake.identity import protected_id, run_key, sighting_id
-from copywatch.lake.schemas import CRAWL_STATS, DETECTED, FEATURES, INTAKE, LANDING, PROTECTED, REJECTED
+from copywatch.lake.schemas import CRAWL_STATS, DETECTED, FEATURES, INTAKE, LANDING, PROTECTED, REJECTED, SEEN
 from copywatch.lake.tables import create_tables, replace_rows
 from copywatch.logs import log_context, log_to_stderr, table
 from copywatch.settings import Settings, settings
@@ -37,6 +38,9 @@ log = logging.getLogger("spark_jobs.fingerprint_images")
 
 OTHER_FINGERPRINTS = ("dhash", "pdq")
 """Kept beside a protected image's own, for comparisons of a later stage."""
+
+_MADE = [name for name in ADDED.names if name != "other_fingerprints"]
+"""Columns of a sighting that are made of its bytes alone."""
 
 
 def fingerprinted(images: DataFrame, extraction: Extraction) -> DataFrame:
@@ -65,6 +69,52 @@ def detected(images: DataFrame) -> DataFrame:
 def rejected(images: DataFrame) -> DataFrame:
     """Rows of the `rejected` table: those without a fingerprint, with the reason."""
     return images.where(f.col("reason").isNotNull())
+
+
+def of_known_bytes(repeated: DataFrame, earlier: DataFrame) -> DataFrame:
+    """Rows whose bytes were fetched before, with what was made of those bytes then, or why they gave no fingerprint.
+
+    Args:
+        repeated: rows of `fingerprinted` that have a SHA-256, and neither a fingerprint nor a reason.
+        earlier: `made_of_bytes` of any sites and runs; where it has nothing of a SHA-256, the row gets a reason.
+    """
+    wanted = f.broadcast(repeated.select("sha256").distinct())
+    # Rows of an earlier Copywatch may lack views; what has most is as a download now would give it.
+    fullest = f.struct(f.col("made.fingerprint").isNotNull(), f.col("made.views").isNotNull())
+    known = earlier.join(wanted, "sha256", "left_semi").groupBy("sha256").agg(f.max_by("made", fullest).alias("made"))
+    gone = f.when(f.col("made").isNull(), f.lit(Reason.GONE.value))
+    passed_on = [name for name in repeated.columns if name not in ADDED.names]
+    made = {name: f.col(f"made.{name}") for name in _MADE} | {"reason": f.coalesce("made.reason", gone)}
+    return repeated.join(known, "sha256", "left").select(
+        *passed_on, *(column.alias(name) for name, column in made.items())
+    )
+
+
+def made_of_bytes(rows: DataFrame) -> DataFrame:
+    """`sha256`, and what was made of those bytes as the struct `made`; columns that the rows lack are null there."""
+    kinds = from_arrow_schema(ADDED)
+    columns = [
+        (f.col(name) if name in rows.columns else f.lit(None)).cast(kinds[name].dataType).alias(name) for name in _MADE
+    ]
+    return rows.where("sha256 IS NOT NULL").select("sha256", f.struct(*columns).alias("made"))
+
+
+def with_known_bytes(spark: SparkSession, images: DataFrame, extraction: Extraction, config: Settings) -> DataFrame:
+    """A crawl's rows of `fingerprinted` (persisted), those without bytes of their own made whole by `of_known_bytes`."""
+    lacks = f.col("fingerprint").isNull() & f.col("reason").isNull()
+    repeated, own = images.where(lacks), images.where(~lacks)
+    if not repeated.count():
+        return images
+    version = identity(algorithm_named(extraction.algorithm))
+    earlier = made_of_bytes(own)
+    for one in (DETECTED, SEEN):
+        rows = delta.read(spark, config.warehouse, one).where(f.col("algorithm") == version)
+        earlier = earlier.unionByName(made_of_bytes(rows))
+    unusable = delta.read(spark, config.warehouse, REJECTED).where(f.col("reason") != Reason.GONE.value)
+    earlier = earlier.unionByName(made_of_bytes(unusable))
+    # Of these tables two are written next.
+    whole = of_known_bytes(repeated, earlier).localCheckpoint()
+    return own.unionByName(whole, allowMissingColumns=True)
 
 
 def protected(images: DataFrame) -> DataFrame:
@@ -118,7 +168,10 @@ def read_shards(spark: SparkSession, paths: Sequence[Path], schema: pa.Schema) -
 def fingerprint_crawl(
     spark: SparkSession, run: str, extraction: Extraction, config: Settings
 ) -> list[dict[str, object]]:
-    """Write a crawl's rows of `detected`, `rejected` and `crawl_stats`; returns a table of what was done."""
+    """Write a crawl's rows of `detected`, `rejected` and `crawl_stats`; returns a table of what was done.
+
+    A row without bytes whose SHA-256 is that of bytes fetched before becomes a sighting like the others.
+    """
     shards = landing.shards(config.landing, run)
     # Parts without shards any more were released after matching: their rows stand, and are not replaced by nothing.
     released = landing.is_released(config.landing, run)
@@ -131,6 +184,7 @@ def fingerprint_crawl(
     if not sites:
         return []
     images = fingerprinted(read_shards(spark, shards, LANDING), extraction).persist()
+    images = with_known_bytes(spark, images, extraction, config)
     only = f"site IN ({', '.join(repr(site) for site in sorted(sites))})"
     delta.replace_run(detected(images), config.warehouse, DETECTED, run, only=only)
     delta.replace_run(rejected(images), config.warehouse, REJECTED, run, only=only)

@@ -6,12 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from scrapy import Request
-
-from copywatch.crawl import normal_url, url_hash
 from copywatch.errors import Reason
 from crawlers.failures import Refusal
-from crawlers.items import FetchedAddress
 from crawlers.pages import ShownImage
 from crawlers.spiders.base import Showing, SiteSpider
 
@@ -21,26 +17,23 @@ class AgainSpider(SiteSpider):
 
     name = "again"
 
-    async def start(self) -> AsyncIterator[Request | FetchedAddress]:
+    async def start(self) -> AsyncIterator[Any]:
         """Requests of the images, or rows why there is none."""
         # No page is to be read, so none that is missing fails the crawl.
         self.tally.start_read = 1
         for address in dict.fromkeys(self.job.only_images or ()):
             shown = ShownImage(address, uploader=None, uploaded_at=None)
-            about: dict[str, Any] = {"showing": Showing(self.site.start[0], 1, shown)}
+            about: dict[str, Any] = {"showing": Showing(self.site.start[0], 1, shown), "digest": self.digest_of(shown)}
             self.tally.images_found += 1
             try:
                 refusal = self._refusal_of(shown)
-                about["digest"] = url_hash(address if refusal else normal_url(address))
-                request = None if refusal else self._image_request(address, about)
+                request = None if refusal else self._image_request(address, about["digest"], about["showing"])
             except ValueError as error:
                 refusal, request = Refusal(Reason.FORBIDDEN_ADDRESS, f"no valid address: {error}", lasting=True), None
-                about["digest"] = url_hash(address)
             if request is None:
                 self.tally.refused += 1
                 yield self._image_row(refusal, None, **about)
             else:
-                self.tally.images_asked += 1
                 if referer := self._referer(address):
                     request.headers["Referer"] = referer
                 yield request

@@ -1,42 +1,46 @@
-"""What every spider does: read pages, ask for their new images, and make a row of whatever cannot be had."""
+"""What every spider does: ask for the images that are new or changed, and make a row of whatever cannot be had."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any, ClassVar, Self, cast
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, Self
 
 from scrapy import Request, Spider, signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider
-from scrapy.http import HtmlResponse, Response, TextResponse
+from scrapy.http import Response
 from twisted.python.failure import Failure
 
 from copywatch.crawl import CrawlJob, normal_url, url_hash
+from copywatch.crawl_state import ImageState, PageState, StateFile
 from copywatch.errors import Reason
 from copywatch.sites import Site
 from crawlers import failures
 from crawlers.addresses import LONGEST_URL, NOT_LISTED, AddressNotAllowed, AddressPolicy
 from crawlers.failures import Refusal
-from crawlers.items import FetchedAddress, now, sha256_of
+from crawlers.items import FetchedAddress, Unchanged, now, sha256_of
 from crawlers.middlewares import IS_IMAGE
-from crawlers.pages import Page, ShownImage
+from crawlers.pages import ShownImage
+from crawlers.rights import stated_rights
 from crawlers.tally import Tally
 from crawlers.texts import clean_text
+from crawlers.validators import conditions, is_same_file, validators_of
 
 PAGE_BYTES = 8 * 2**20
 """A page may have this many bytes; a tree of it needs ten times as many."""
 
-_MOST_WAITING = 5_000
+_MOST_WAITING = 1_000
 """Images wait until the pages are read, since the page that is about one is seldom the first to show it; this many."""
 
-_SHARE_FOR_PAGES = 0.5
-"""Of the site's time; the rest is for the images of the pages read by then."""
+_SHARE_OF_KNOWN = 0.018
+_LEAST_BUDGET = 150
 _UNCONNECTED = frozenset({Reason.FORBIDDEN_ADDRESS, Reason.FORBIDDEN_BY_ROBOTS})
+_GONE = frozenset({404, 410})
 
-Output = Iterator[Request | FetchedAddress]
+Item = FetchedAddress | Unchanged
+Output = Iterator[Request | Item]
 
 
 @dataclass(frozen=True)
@@ -54,35 +58,60 @@ class Showing:
         """
         ranks = [(one.shown.leads_on, one.page_images) for one in (self, other)]
         best, rest = (other, self) if ranks[1] < ranks[0] else (self, other)
-        said = {
-            "address": self.shown.address,  # the spelling that is being fetched
-            "uploader": best.shown.uploader or rest.shown.uploader,
-            "uploaded_at": best.shown.uploaded_at or rest.shown.uploaded_at,
+        one, two = best.shown, rest.shown
+        said: dict[str, Any] = {
+            name: getattr(one, name) or getattr(two, name) for name in ("caption", "licence", "source_hash", "version")
         }
-        return replace(best, shown=replace(best.shown, **said))
+        # A name and its link, a date and what said so: from one page, or they would not belong together.
+        named, dated = one if one.uploader else two, one if one.uploaded_at else two
+        said |= {"uploader": named.uploader, "uploader_url": named.uploader_url}
+        said |= {"uploaded_at": dated.uploaded_at, "uploaded_at_source": dated.uploaded_at_source}
+        # The spelling that is being fetched.
+        return replace(best, shown=replace(one, address=self.shown.address, **said))
 
 
 class SiteSpider(Spider):
-    """Reads the start pages and lands the new images of every page. What else to read, a kind of source says in
-    `further_pages`, or by taking the start answers itself in `read_start`."""
+    """Asks for images. Where they are named, a kind of source says, in the spiders above this one."""
 
     start_bytes: ClassVar[int] = PAGE_BYTES
     """The answer of a start address may have this many bytes."""
 
-    def __init__(self, *, job: CrawlJob, site: Site, policy: AddressPolicy, known: set[bytes]) -> None:
+    def __init__(
+        self,
+        *,
+        job: CrawlJob,
+        site: Site,
+        policy: AddressPolicy,
+        state: StateFile,
+        start: Sequence[str] = (),
+        earlier: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`start`: addresses to begin at, if they are not the site's own. `earlier`: what Scrapy counted in the crawl
+        that found them out."""
         super().__init__()
         self.job = job
         self.site = site
         self.policy = policy
-        self.tally = Tally()
+        self.state = state
+        self.start_addresses = list(start or site.start)
+        self.tally = Tally(source=self.name)
+        self.tally.take(earlier or {})
+        self.notes: dict[str, object] = {}
+        """What the source wants to remember; kept when the crawl has ended and all that it found is in place."""
         self.deadline = monotonic() + job.site_seconds
-        self._known = known
-        self._pages_seen: set[str] = set()
-        self._pages_asked = 0
+        known_images, known_pages = state.counts()
+        self.budget = max(_LEAST_BUDGET, int(_SHARE_OF_KNOWN * (known_images + known_pages)))
+        """Requests that may be made for what is known already; what they bring to light is not counted."""
         self._images_seen: set[bytes] = set()
         self._showings: dict[bytes, Showing] = {}
         self._waiting: list[Request] = []
-        self._pages_until = monotonic() + job.site_seconds * _SHARE_FOR_PAGES
+        self._checked = False
+        self._to_check: dict[bytes, tuple[Showing, ImageState]] = {}
+        self._unsettled: set[bytes] = set()
+        self._refused: set[bytes] = set()
+        self._open_pages: dict[bytes, tuple[PageState, set[bytes]]] = {}
+        self._pages_of_image: dict[bytes, list[bytes]] = {}
+        self._complete_pages: list[PageState] = []
 
     @classmethod
     def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Self:
@@ -91,207 +120,193 @@ class SiteSpider(Spider):
         crawler.signals.connect(spider.ask_for_waiting_images, signal=signals.spider_idle)
         return spider
 
-    def further_pages(self, page: Page) -> Iterable[str]:
-        """Addresses of the pages to read after this one."""
-        return ()
+    async def start(self) -> AsyncIterator[Any]:
+        """Requests of the start addresses.
 
-    def read_start(self, response: Response, *, found_on: str, depth: int, start: bool) -> Output:
-        """Read the answer of a start address."""
-        yield from self.read_page(response, found_on=found_on, depth=depth, start=start)
-
-    async def start(self) -> AsyncIterator[Request | FetchedAddress]:
-        """Requests of the start addresses."""
-        for address in self.site.start:
-            for request in self.ask(address, self.read_start, found_on=address, depth=0, start=True):
-                yield request
-
-    def is_own(self, url: str) -> bool:
-        """Whether a page belongs to the site: its host is that of a start address, with or without `www.`"""
-        host = (urlsplit(url).hostname or "").removeprefix("www.")
-        return host in {own.removeprefix("www.") for own in self.site.hosts}
-
-    def ask(
-        self, url: str, callback: Any, *, found_on: str, depth: int, start: bool = False, **more: object
-    ) -> Iterator[Request]:
-        """A request for a page, unless it was asked for before or a bound of the site is reached.
-
-        `more` is given to the callback beside the other three.
+        Raises:
+            NotImplementedError: the kind of source does not say what to begin with.
         """
-        try:
-            normal = normal_url(url)
-            request = Request(
-                url,
-                callback=callback,
-                errback=self.page_failed,
-                cb_kwargs={"found_on": found_on, "depth": depth, "start": start, **more},
-                dont_filter=True,
-                meta={"download_maxsize": PAGE_BYTES if callback == self.read_page else self.start_bytes},
-            )
-        except ValueError:
-            return
-        if normal in self._pages_seen:
-            return
-        if not start and depth > self.site.max_depth:
-            self.tally.bounds_reached.add("max_depth")
-        elif not start and self._pages_asked >= self.site.max_pages:
-            self.tally.bounds_reached.add("max_pages")
-        elif not start and monotonic() > self._pages_until:
-            self.tally.bounds_reached.add("site_seconds")
+        raise NotImplementedError
+        yield
+
+    # --- pages, or listings, and the images that they wait for ---
+
+    def note_page(self, page: PageState, images: Iterable[bytes]) -> None:
+        """A page or listing was read. It is remembered when all of its images are settled, so that what it shows is
+        not lost if this crawl ends before. `images`: their digests (`ask_for_image` was called for each)."""
+        digests = set(images)
+        waiting = digests & self._unsettled
+        if digests & self._refused:
+            # Robots and address rules may be lifted: then the page must be read again, though it is the same.
+            page = replace(page, etag=None, last_modified=None, digest=None)
+        if waiting:
+            self._open_pages[page.url_hash] = (page, waiting)
+            for digest in waiting:
+                self._pages_of_image.setdefault(digest, []).append(page.url_hash)
         else:
-            self._pages_asked += 1
-            self._pages_seen.add(normal)
-            yield request
+            self._complete_pages.append(page)
 
-    def read_page(self, response: Response, *, found_on: str, depth: int, start: bool) -> Output:
-        """The images of a page, and its further pages."""
-        if not start and response.status == 200 and _content_type(response).startswith("image/"):
-            yield from self._linked_image(response, found_on)
-            return
-        if refusal := self._page_refusal(response):
-            yield self._page_row(response.url, found_on, start, refusal, response)
-            return
-        if response.request and response.request.meta.get("redirect_urls"):
-            normal = normal_url(response.url)
-            # Where a redirect leads, another link may lead as well: it is read once, and only on the site's hosts.
-            # A start page is read wherever it leads.
-            if not start and (normal in self._pages_seen or not self.is_own(response.url)):
-                return
-            self._pages_seen.add(normal)
-        self.tally.start_read += start
-        try:
-            yield from self._read_content(cast(TextResponse, response), depth)
-        except Exception as error:  # a page can break a parser in ways that nobody listed
-            self.logger.warning("page %s cannot be read: %r", response.url, error)
-            broken = Refusal(Reason.CORRUPT, f"page cannot be read: {error!r}", False, response.status)
-            yield self._page_row(response.url, found_on, False, broken, response)
+    def settled(self, digest: bytes, *, refused: bool = False) -> None:
+        """An image's row is written. `refused`: by a rule of ours or of robots.txt."""
+        self._unsettled.discard(digest)
+        if refused:
+            self._refused.add(digest)
+        for page_hash in self._pages_of_image.pop(digest, ()):
+            page, waiting = self._open_pages[page_hash]
+            waiting.discard(digest)
+            if refused:
+                page = replace(page, etag=None, last_modified=None, digest=None)
+                self._open_pages[page_hash] = (page, waiting)
+            if not waiting:
+                del self._open_pages[page_hash]
+                self._complete_pages.append(page)
 
-    def _read_content(self, response: TextResponse, depth: int) -> Output:
-        page = Page(response, self.site.select)
-        images = [shown for shown in page.images() if not shown.ignored]
-        for shown in images:
-            yield from self._ask_for_image(Showing(response.url, len(images), shown))
-        for url in self.further_pages(page):
-            if self.is_own(url):
-                yield from self.ask(url, self.read_page, found_on=response.url, depth=depth + 1)
-        self.tally.pages += 1
-        if page.cut_short:
-            raise ValueError("its elements are nested too deep; what follows them is not read")
+    @property
+    def has_unsettled(self) -> bool:
+        """Whether there are images that a later crawl must ask for again."""
+        return bool(self._unsettled - self._refused)
+
+    def take_complete_pages(self) -> list[PageState]:
+        """Pages that may be remembered now; each is given once."""
+        pages, self._complete_pages = self._complete_pages, []
+        return pages
+
+    def take_open_pages(self) -> list[PageState]:
+        """At the end: pages whose images could not all be had. The next crawl reads them again."""
+        pages = [replace(page, visited_at=None, etag=None, digest=None) for page, _ in self._open_pages.values()]
+        self._open_pages.clear()
+        return [replace(page, last_modified=None) for page in pages]
+
+    # --- images ---
 
     @staticmethod
-    def _page_refusal(response: Response) -> Refusal | None:
-        refusal = failures.of_status(response)
-        if refusal is None and not response.body:
-            refusal = Refusal(Reason.EMPTY, f"HTTP {response.status}", False, response.status)
-        if refusal is None and not isinstance(response, HtmlResponse) and not _looks_like_markup(response):
-            detail = f"no page either: {_content_type(response) or 'no type'}"
-            refusal = Refusal(Reason.NOT_AN_IMAGE, detail, False, response.status)
-        return refusal
-
-    def page_failed(self, failure: Failure) -> Iterator[FetchedAddress]:
-        """A row for a page that gave no answer."""
-        request, refusal = self._failed(failure)
-        first = (request.meta.get("redirect_urls") or [request.url])[0]
-        yield self._page_row(first, request.cb_kwargs["found_on"], request.cb_kwargs["start"], refusal, None)
-
-    def _failed(self, failure: Failure) -> tuple[Request, Refusal]:
-        request: Request = failure.request  # type: ignore[attr-defined]
-        error = failure.value or RuntimeError("a failure without an exception")
-        return request, failures.of_exception(error, request.url, self.policy)
-
-    def _page_row(
-        self, url: str, found_on: str, start: bool, refusal: Refusal, response: Response | None
-    ) -> FetchedAddress:
-        if start:
-            self.tally.start_refusals.append(refusal)
-        return FetchedAddress(
-            page_url=found_on,
-            image_url=url[:LONGEST_URL],
-            crawled_at=now(),
-            http_status=refusal.status if response is None else response.status,
-            reason=refusal.reason,
-            detail=clean_text(refusal.detail),
-            size=None if response is None else len(response.body),
-            is_page=True,
-        )
-
-    def _linked_image(self, response: Response, found_on: str) -> Iterator[FetchedAddress]:
-        """A link that looked like one to a page and led to an image."""
-        request = cast(Request, response.request)
-        address = (request.meta.get("redirect_urls") or [request.url])[0]
-        digest = url_hash(normal_url(address))
-        if bytes.fromhex(digest) in self._images_seen:
-            return
-        self._images_seen.add(bytes.fromhex(digest))
-        self.tally.images_found += 1
-        if bytes.fromhex(digest) in self._known:
-            self.tally.images_known += 1
-        else:
-            showing = Showing(found_on, 1, ShownImage(address, uploader=None, uploaded_at=None))
-            yield from self.read_image(response, showing=showing, digest=digest)
-
-    def _ask_for_image(self, showing: Showing) -> Output:
-        """A request for an image that is new to this and all earlier crawls, or a row why there is none."""
-        shown = showing.shown
+    def digest_of(shown: ShownImage) -> bytes:
+        """How an image's address is known."""
         try:
-            digest = url_hash(shown.address if shown.trouble else normal_url(shown.address))
+            return bytes.fromhex(url_hash(shown.address if shown.trouble else normal_url(shown.address)))
         except ValueError:
-            digest = url_hash(shown.address)
-        binary = bytes.fromhex(digest)
-        if binary in self._images_seen:
-            if earlier := self._showings.get(binary):
-                self._showings[binary] = earlier.better(showing)
+            return bytes.fromhex(url_hash(shown.address))
+
+    def ask_for_image(self, showing: Showing, *, suspect: bool = False) -> Output:
+        """A request for an image that is new or changed, or a row why there is none.
+
+        `suspect`: what shows it has changed, so that the file may have changed as well.
+        """
+        shown = showing.shown
+        digest = self.digest_of(shown)
+        if digest in self._images_seen:
+            if earlier := self._showings.get(digest):
+                self._showings[digest] = earlier.better(showing)
             return
         since = self.job.uploaded_since
         if since and shown.uploaded_at and shown.uploaded_at.date() < since:
+            self._unsettled.add(digest)
             return  # the administrator did not ask for it
-        known = binary in self._known
+        known = self.state.image(digest)
         refusal = None if known else self._refusal_of(shown)
         if refusal and refusal.detail == NOT_LISTED:
             return  # the administrator did not ask for it
         bound = self.site.max_images
         if not known and (self.tally.images_asked >= bound or self.tally.refused >= bound):
             self.tally.bounds_reached.add("max_images")
+            self._unsettled.add(digest)
             return
-        self._images_seen.add(binary)
+        self._images_seen.add(digest)
         self.tally.images_found += 1
-        about: dict[str, Any] = {"showing": showing, "digest": digest}
         if known:
             self.tally.images_known += 1
+            if self._is_another_file(shown, known) or suspect:
+                self._to_check[digest] = (showing, known)
         elif refusal:
             self.tally.refused += 1
-            yield self._image_row(refusal, None, **about)
+            self._unsettled.add(digest)
+            yield self._image_row(refusal, None, showing=showing, digest=digest)
+        elif shown.source_hash and (same := self.state.image_of_source_hash(shown.source_hash)):
+            self._unsettled.add(digest)
+            self.tally.images_repeated += 1
+            yield self._image_row(None, None, showing=showing, digest=digest, sha256=same.sha256, size=same.size)
+        elif self.job.dry_run:
+            yield self._image_row(None, None, showing=showing, digest=digest)
         else:
-            self.tally.images_asked += 1
-            self._showings[binary] = showing
-            request = self._image_request(shown.address, about)
+            self._unsettled.add(digest)
+            self._showings[digest] = showing
+            request = self._image_request(shown.address, digest, showing)
             if len(self._waiting) < _MOST_WAITING:
                 self._waiting.append(request)
             else:
                 yield request
 
-    def _image_request(self, address: str, about: dict[str, Any]) -> Request:
+    @staticmethod
+    def _is_another_file(shown: ShownImage, known: ImageState) -> bool:
+        said = ((shown.version, known.version), (shown.source_hash, known.source_hash))
+        return any(one is not None and other is not None and one != other for one, other in said)
+
+    def _image_request(self, address: str, digest: bytes, showing: Showing) -> Request:
+        self.tally.images_asked += 1
         return Request(
             address,
             callback=self.read_image,
             errback=self.image_failed,
-            cb_kwargs=about,
+            cb_kwargs={"showing": showing, "digest": digest},
             dont_filter=True,
             headers={"Accept": "image/avif,image/webp,image/*,*/*;q=0.8"},
             meta={IS_IMAGE: True, "download_maxsize": self.job.max_image_bytes},
         )
 
     def ask_for_waiting_images(self) -> None:
-        """When all pages are read, go on with the images that waited for it.
+        """When all pages are read, go on with the images that waited for it; then look whether known ones changed.
 
         Raises:
             DontCloseSpider: there were some.
         """
-        if not self._waiting:
+        requests, self._waiting = self._waiting, []
+        if not requests and not self._checked:
+            self._checked = True
+            requests = list(self._checks())
+        if not requests or self.crawler.engine is None:
             return
-        waiting, self._waiting = self._waiting, []
-        for request in waiting:
+        for request in requests:
             self.crawler.engine.crawl(request)
         raise DontCloseSpider
+
+    def _checks(self) -> Iterator[Request]:
+        """HEAD requests of known images: first those of which something tells that they changed, then in turn."""
+        if self.job.dry_run:
+            return
+        left = max(self.budget, 0)
+        suspects = list(self._to_check.values())
+        for known in self.state.images_to_check(left) if len(suspects) < left else ():
+            if known.url_hash not in self._to_check and known.url:
+                shown = ShownImage(known.url, uploader=None, uploaded_at=None)
+                suspects.append((self._showings.get(known.url_hash) or Showing(known.page_url, 1, shown), known))
+        for showing, known in suspects[: max(left, len(self._to_check))]:
+            if monotonic() > self.deadline or self._refusal_of(showing.shown):
+                continue
+            yield Request(
+                showing.shown.address,
+                method="HEAD",
+                callback=self.image_checked,
+                errback=self.check_failed,
+                cb_kwargs={"showing": showing, "known": known},
+                dont_filter=True,
+                headers={"Accept": "image/avif,image/webp,image/*,*/*;q=0.8", **conditions(known)},
+                meta={IS_IMAGE: True, "download_maxsize": self.job.max_image_bytes},
+            )
+
+    def image_checked(self, response: Response, *, showing: Showing, known: ImageState) -> Output:
+        """A known image is as it was, or is asked for again."""
+        if response.status in failures.PASSING_STATUSES or response.status >= 500:
+            return
+        shown = showing.shown
+        if response.status in _GONE or not 200 <= response.status < 300 or is_same_file(response, known):
+            told = {"version": shown.version or known.version, "source_hash": shown.source_hash or known.source_hash}
+            yield Unchanged(replace(known, checked_at=now(), **told))
+            return
+        self._unsettled.add(known.url_hash)
+        yield self._image_request(shown.address, known.url_hash, showing)
+
+    def check_failed(self, failure: Failure) -> None:
+        """It is looked at again another time."""
 
     def _refusal_of(self, shown: ShownImage) -> Refusal | None:
         if shown.trouble:
@@ -302,9 +317,15 @@ class SiteSpider(Spider):
             return Refusal(Reason.FORBIDDEN_ADDRESS, str(error), lasting=False)
         return None
 
-    def read_image(self, response: Response, *, showing: Showing, digest: str) -> Iterator[FetchedAddress]:
-        """The row of an image that was answered."""
+    def read_image(self, response: Response, *, showing: Showing, digest: bytes) -> Iterator[Item]:
+        """The row of an image that was answered; of one that is known and has not changed, none."""
         refusal = failures.of_status(response) or failures.of_image_body(response)
+        known = self.state.image(digest)
+        if known and known.sha256 and (refusal or sha256_of(response.body) == known.sha256):
+            # A known file that gives an error now is no news.
+            fresh = {} if refusal else validators_of(response)
+            yield Unchanged(replace(known, checked_at=now(), version=showing.shown.version or known.version, **fresh))
+            return
         yield self._image_row(refusal, response, showing=showing, digest=digest)
 
     def image_failed(self, failure: Failure) -> Iterator[FetchedAddress]:
@@ -315,33 +336,53 @@ class SiteSpider(Spider):
             self.tally.refused += 1
         yield self._image_row(refusal, None, **request.cb_kwargs)
 
+    def _failed(self, failure: Failure) -> tuple[Request, Refusal]:
+        request: Request = failure.request  # type: ignore[attr-defined]
+        error = failure.value or RuntimeError("a failure without an exception")
+        return request, failures.of_exception(error, request.url, self.policy)
+
     def _image_row(
-        self, refusal: Refusal | None, response: Response | None, *, showing: Showing, digest: str
+        self,
+        refusal: Refusal | None,
+        response: Response | None,
+        *,
+        showing: Showing,
+        digest: bytes,
+        sha256: str | None = None,
+        size: int | None = None,
     ) -> FetchedAddress:
-        showing = self._showings.pop(bytes.fromhex(digest), showing)
+        """`sha256`, `size`: of bytes that are known already."""
+        showing = self._showings.pop(digest, showing)
         shown = showing.shown
         body = response.body if response is not None else None
+        kept = body if refusal is None else None
+        lasting = (refusal is None or refusal.lasting) and not self.job.dry_run
         return FetchedAddress(
-            page_url=showing.page_url,
+            page_url=showing.page_url[:LONGEST_URL],
             image_url=shown.address[:LONGEST_URL],
+            final_url=None if response is None else response.url[:LONGEST_URL],
             uploader=shown.uploader,
+            uploader_url=shown.uploader_url,
             uploaded_at=shown.uploaded_at,
+            uploaded_at_source=shown.uploaded_at_source if shown.uploaded_at else None,
+            caption=shown.caption,
+            licence=shown.licence or (stated_rights(kept) if kept else None),
             crawled_at=now(),
-            content_type=None if response is None else _content_type(response) or None,
+            content_type=None if response is None else content_type(response) or None,
+            **({} if response is None else {name: validators_of(response)[name] for name in ("etag", "last_modified")}),
+            source_hash=shown.source_hash,
+            version=shown.version,
             http_status=response.status if response is not None else refusal.status if refusal else None,
             reason=refusal.reason if refusal else None,
             detail=clean_text(refusal.detail) if refusal else None,
-            sha256=sha256_of(body) if body else None,
-            size=len(body) if body is not None else None,
-            bytes=body if refusal is None else None,
-            settled_hash=digest if refusal is None or refusal.lasting else None,
+            sha256=sha256_of(body) if body else sha256,
+            size=len(body) if body is not None else size,
+            bytes=kept,
+            settled_hash=digest.hex() if lasting else None,
+            url_hash=digest,
         )
 
 
-def _content_type(response: Response) -> str:
+def content_type(response: Response) -> str:
+    """What the server says that it is; often wrong."""
     return clean_text((response.headers.get("Content-Type") or b"").decode("latin-1")) or ""
-
-
-def _looks_like_markup(response: Response) -> bool:
-    # Some servers say text/plain, or nothing, of a page.
-    return isinstance(response, TextResponse) and response.text.lstrip()[:1] == "<"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from crawlers.pages import Page
-from crawlers.spiders.base import SiteSpider
+from crawlers.spiders.reading import ReadingSpider
 
 
-class GallerySpider(SiteSpider):
+class GallerySpider(ReadingSpider):
     """Follows the links on the site's own hosts."""
 
     name = "gallery"

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from crawlers.spiders.base import SiteSpider
+from collections.abc import Iterator
+
+from copywatch.crawl_state import PageState
+from crawlers.spiders.reading import ReadingSpider
 
 
-class PageSpider(SiteSpider):
+class PageSpider(ReadingSpider):
     """Reads the start pages and follows nothing."""
 
     name = "page"
+
+    def known_pages(self) -> Iterator[PageState]:
+        """None: the start pages are all."""
+        return iter(())

@@ -78,57 +78,54 @@ def check_sites(
 
 @app.command()
 def crawl(
-    site: Annotated[str, typer.Argument(help="A site's name in the sites file, or the address of a page.")],
+    site: Annotated[str, typer.Argument(help="A site's name in the sites file, or an address.")],
     sites: Annotated[Path | None, typer.Option(help="Sites file; default: the one of the settings.")] = None,
     landing: Annotated[Path | None, typer.Option(help="Keep the landing shards in this folder.")] = None,
-    allow_private: Annotated[
-        bool, typer.Option("--allow-private", help="Let an address of a private network be crawled.")
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder in which the crawl remembers what it knows of the site. Without it: what the ledger knows of "
+            "a named site, which is only read; of an address nothing is known."
+        ),
+    ] = None,
+    internal: Annotated[
+        bool, typer.Option("--internal", help="The site is in your own network: loopback and private addresses.")
+    ] = False,
+    source: Annotated[
+        str | None, typer.Option(help="Kind of source, if it is not to be detected: wordpress, feed, gallery ...")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what kind of source it is and which images are new; fetch none.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Crawl a site once and say which images are on it. Nothing is remembered, matched or alerted."""
-    from copywatch.crawl import crawl as crawl_site
-    from copywatch.sites import load_sites, site_of_address
+    """Crawl a site by hand and say which images are new on it. Nothing is matched or alerted."""
+    from copywatch.crawl_by_hand import crawl_by_hand
 
     log_to_stderr(logging.WARNING)
-    try:
-        file = sites or settings().sites_file
-        chosen = site_of_address(site) if "://" in site else load_sites(file).named([site])[0]
-        if allow_private:
-            chosen = chosen.model_copy(update={"allow_private_addresses": True})
-    except CopywatchError as error:
-        _fail(error)
     with tempfile.TemporaryDirectory(prefix="copywatch-") as scratch:
-        folder, run, failure, stats = landing or Path(scratch), "by-hand", None, None
         try:
-            stats = crawl_site(chosen, run=run, landing=folder, known_hashes=[], settings=settings())
-        except CrawlFailed as error:
-            failure = error
+            done = crawl_by_hand(
+                site,
+                config=settings(),
+                sites_file=sites,
+                landing=landing,
+                state=state,
+                scratch=Path(scratch),
+                internal=internal,
+                source=source,
+                dry_run=dry_run,
+            )
         except CopywatchError as error:
             _fail(error)
-        images = _landed(folder, run)
-    counts = stats.model_dump(mode="json", exclude={"landing", "run"}) if stats else {"error": str(failure)}
     if as_json:
-        _print({"site": chosen.name, "images": images, "crawl": counts}, as_json)
+        _print({"site": done.site, "stats": done.stats, "items": done.items, "error": done.error}, as_json)
     else:
         shown = ("image_url", "page_url", "uploader", "uploaded_at", "size", "outcome")
-        _print([{name: image[name] for name in shown} for image in images], as_json)
-        typer.echo(table([counts], title=""))
-    if failure:
-        _fail(failure)
-
-
-def _landed(folder: Path, run: str) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    from copywatch.lake.landing import shards
-
-    columns = ["image_url", "page_url", "uploader", "uploaded_at", "size", "sha256", "http_status", "reason", "detail"]
-    rows = [row for shard in shards(folder, run) for row in pq.read_table(shard, columns=columns).to_pylist()]
-    for row in rows:
-        detail = f" ({row['detail']})" if row["detail"] else ""
-        row["outcome"] = f"{row['reason']}{detail}" if row["reason"] else "fetched"
-    return rows
+        _print([{name: item[name] for name in shown} for item in done.items], as_json)
+        typer.echo(table([done.stats], title=""))
+    if done.error:
+        _fail(CrawlFailed(done.site, done.error))
 
 
 @app.command()

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import IO, Literal, cast
@@ -27,15 +27,7 @@ from w3lib.url import canonicalize_url
 
 import copywatch
 from copywatch.errors import CrawlFailed, LakeError, MachineError
-from copywatch.lake.landing import (
-    SETTLED_FILE,
-    STATS_FILE,
-    ShardWriter,
-    part_folder,
-    read_stats,
-    settled_hashes,
-    write_stats,
-)
+from copywatch.lake.landing import STATS_FILE, ShardWriter, part_folder, read_stats, write_stats
 from copywatch.logs import log_context
 from copywatch.settings import Settings
 from copywatch.sites import Site
@@ -74,7 +66,9 @@ class CrawlJob(BaseModel):
     site: dict[str, object] = Field(description="the site, as `site_as_json` makes it")
     run: str = Field(description="Airflow run, as the rows have it")
     landing: Path = Field(description="folder of the landing shards")
-    known: Path = Field(description="file of the hashes of known image addresses, one a line")
+    state: Path = Field(description="file of what the site's crawls remember (copywatch.crawl_state)")
+    resume: bool = Field(False, description="go on behind the shards that an earlier try of the run left")
+    dry_run: bool = Field(False, description="list what is new, and fetch no image")
     parent: int = Field(description="process that waits for the child; the child dies with it")
     user_agent: str = Field(description="how the crawler names itself")
     download_seconds: float = Field(description="one page or image may take this long")
@@ -98,8 +92,10 @@ class CrawlStats(BaseModel):
     """`limited`: a bound of sites.yaml, or the time, was reached; the next crawl goes on."""
     error: str | None
     """Why it failed."""
+    source: str | None = None
+    """Kind of source that was read."""
     pages: int
-    """Pages read."""
+    """Pages, or listings of an interface, read."""
     pages_failed: int
     """Pages that could not be read; each is a row without bytes."""
     images_found: int
@@ -107,23 +103,30 @@ class CrawlStats(BaseModel):
     images_known: int
     """Of these, settled by an earlier crawl."""
     images_fetched: int
-    """Of these, landed with their bytes."""
+    """New or changed ones, landed with their bytes."""
     images_failed: int
-    """Of these, landed with a reason instead."""
+    """Landed with a reason instead."""
+    images_repeated: int = 0
+    """New places of bytes that an earlier crawl fetched: landed without them."""
     bytes_fetched: int
     """Bytes of the images landed."""
+    robots_refused: int = 0
+    """Addresses that robots.txt forbids."""
+    requests: int = 0
+    """Requests made, those for robots.txt and further tries among them."""
+    bytes_received: int = 0
+    """Bytes of all answers."""
+    not_modified: int = 0
+    """Answers 304."""
+    errors: int = 0
+    """Requests that no answer came to."""
+    rejected: dict[str, int] = {}
+    """Pages and images that gave none, by reason."""
     started_at: datetime
     finished_at: datetime
+    seconds: float = 0.0
     landing: Path = Field(exclude=True)
     """Folder of all landing shards."""
-
-    @property
-    def new_image_hashes(self) -> list[str]:
-        """Hashes of the image addresses that the next crawl need not fetch: for `settle_images` of the ledger.
-
-        They are read from the landing folder, so ask before `release` is followed by `forget`.
-        """
-        return settled_hashes(self.landing, self.run, self.site)
 
 
 def load_crawl_stats(landing: Path, run: str, site: str) -> CrawlStats:
@@ -146,8 +149,10 @@ def crawl(
     *,
     run: str,
     landing: Path,
-    known_hashes: Iterable[str],
+    state: Path,
     settings: Settings,
+    resume: bool = False,
+    dry_run: bool = False,
     uploaded_since: date | None = None,
     only_images: Sequence[str] | None = None,
 ) -> CrawlStats:
@@ -157,8 +162,10 @@ def crawl(
         site: what to crawl and within which bounds.
         run: Airflow run id; the folder is named by its `run_key`.
         landing: folder of all landing shards.
-        known_hashes: `url_hash` of the image addresses that are settled and are not fetched again.
+        state: file of what the site's crawls remember; it is made if it is missing, and moves forward with the shards.
         settings: time-outs, size bounds, the crawler's name.
+        resume: an earlier try of the same run was interrupted (`landing.is_interrupted`): its shards stay.
+        dry_run: list what is new as rows without bytes, fetch no image and remember nothing.
         uploaded_since: images that their page says were uploaded before this day are left out, this time.
         only_images: fetch these image addresses, known ones too, and read no page (`copywatch.refetch`).
 
@@ -172,14 +179,13 @@ def crawl(
     started = datetime.now(UTC)
     limit = settings.crawl_site_seconds + settings.crawl_timeout_seconds + _CLOSING_SECONDS
     with tempfile.TemporaryDirectory(prefix="copywatch-crawl-") as scratch, log_context(run=run, site=site.name):
-        known = Path(scratch) / "known"
-        with known.open("w", encoding="ascii") as file:
-            file.writelines(f"{digest}\n" for digest in known_hashes)
         job = CrawlJob(
             site=site_as_json(site),
             run=run,
             landing=landing,
-            known=known,
+            state=state.resolve(),
+            resume=resume,
+            dry_run=dry_run,
             parent=os.getpid(),
             user_agent=settings.crawl_user_agent,
             download_seconds=settings.crawl_timeout_seconds,
@@ -191,7 +197,7 @@ def crawl(
         )
         (Path(scratch) / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
         # Whatever the child does from here on, nobody may read an earlier try's statistics as its own.
-        with ShardWriter(landing, run, site.name, shard_bytes=settings.shard_bytes):
+        with ShardWriter(landing, run, site.name, shard_bytes=settings.shard_bytes, resume=resume):
             pass
         trouble = _run_child(Path(scratch), limit)
         if not (folder / STATS_FILE).exists():
@@ -205,7 +211,8 @@ def crawl(
 def site_as_json(site: Site) -> dict[str, object]:
     """A site as plain JSON values that `Site.model_validate` takes back."""
     minutes = max(1, int(site.every.total_seconds() // 60))
-    return {**site.model_dump(mode="json", exclude={"every"}), "every": f"{minutes}m"}
+    # How often it is crawled is not for the crawl itself to know.
+    return {**site.model_dump(mode="json", exclude={"every", "every_at_most"}), "every": f"{minutes}m"}
 
 
 def _import_path() -> str:
@@ -278,8 +285,6 @@ def _note_death(folder: Path, trouble: str, started: datetime) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(".*"):
         path.unlink(missing_ok=True)
-    # What it had settled is not known for certain: the next crawl looks again.
-    (folder / SETTLED_FILE).unlink(missing_ok=True)
     counts = ["pages", "pages_failed", "images_found", "images_known"]
     counts += ["images_fetched", "images_failed", "bytes_fetched"]
     times = {"started_at": started, "finished_at": datetime.now(UTC)}

@@ -152,7 +152,7 @@ class StateFile:
     def _damaged(self, error: Exception) -> LakeError:
         return LakeError(f"{self.path}: the crawl's state cannot be used ({error}); delete the file to begin anew")
 
-    # --- reading -----------------------------------------------------------------------------------------------------
+    # --- reading ---
 
     def image(self, url_hash: bytes) -> ImageState | None:
         """What is known of an image address."""
@@ -200,7 +200,7 @@ class StateFile:
         return list(self._rows("pages", "visited_at IS NULL ORDER BY depth, url LIMIT ?", most))
 
     def pages_to_visit(self, most: int) -> list[PageState]:
-        """Pages read before, in the order in which a visit may pay: those that list much, then those not read for longest.
+        """Pages read before, in the order in which a visit may pay: those that list much, then the ones not read for long.
 
         A page that lists is one with `LISTS_MUCH` images and links or more.
         """
@@ -234,7 +234,7 @@ class StateFile:
         except (sqlite3.Error, ValueError) as error:
             raise self._damaged(error) from error
 
-    # --- writing -----------------------------------------------------------------------------------------------------
+    # --- writing ---
 
     def commit(
         self,

@@ -69,6 +69,7 @@ class Reason(StrEnum):
     HTTP_STATUS = "HTTP error"
     FORBIDDEN_BY_ROBOTS = "forbidden by robots.txt"
     FORBIDDEN_ADDRESS = "address not allowed"
+    GONE = "known bytes whose fingerprint is no longer kept"
 
 
 class UnusableImage(CopywatchError):

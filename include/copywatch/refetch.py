@@ -132,7 +132,8 @@ def _crawled(site: Site, run: str, addresses: list[str], config: Settings) -> st
     """Run the child process; returns why it failed as a whole, if it did. What it had landed by then counts."""
     try:
         with log_context(site=site.name):
-            crawl(site, run=run, landing=config.landing, known_hashes=(), settings=config, only_images=addresses)
+            state = landing.state_file(config.landing, run, site.name)
+            crawl(site, run=run, landing=config.landing, state=state, settings=config, only_images=addresses)
     except CrawlFailed as failure:
         return failure.reason
     return None

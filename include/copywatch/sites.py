@@ -127,8 +127,8 @@ class Site(BaseModel):
     )
     enabled: bool = Field(True, description="false: known, but not crawled")
     select: Selectors = Field(default_factory=lambda: Selectors(), description="Where its pages say what")
-    max_pages: int = Field(1000, ge=1, description="Pages of one crawl")
-    max_images: int = Field(20_000, ge=1, description="Images of one crawl")
+    max_pages: int = Field(20_000, ge=1, description="New pages of one crawl")
+    max_images: int = Field(20_000, ge=1, description="New images of one crawl")
     max_depth: int = Field(10, ge=0, description="Links between a start page and the last page")
     delay_seconds: float = Field(0.5, ge=0, description="Least time between two requests to one host")
     concurrency: int = Field(4, ge=1, le=16, description="Requests to one host at the same time")
@@ -243,8 +243,8 @@ def load_sites(path: Path) -> Sites:
         raise SitesFileError("\n".join(troubles)) from error
 
 
-def site_of_address(address: str) -> Site:
-    """A site made of one page address, for a crawl without any file.
+def site_of_address(address: str, **fields: object) -> Site:
+    """A site made of one address, for a crawl without any file; `fields`: of the site, where they differ.
 
     Raises:
         SitesFileError: it is no web address.
@@ -255,6 +255,6 @@ def site_of_address(address: str) -> Site:
         raise SitesFileError(f"{address!r} is no web address: {error}") from error
     name = re.sub(r"[^a-z0-9]+", "-", host.lower()).strip("-")[:62] or "page"
     try:
-        return Site.model_validate({"name": name, "start": address, "kind": "page"})
+        return Site.model_validate({"name": name, "start": address, **fields})
     except ValidationError as error:
         raise SitesFileError("; ".join(t["msg"].removeprefix("Value error, ") for t in error.errors())) from error

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -34,24 +35,36 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def run_crawl(tmp_path: Path, settings: Settings) -> Callable[..., CrawlStats]:
-    """Crawl a hostile site that may be on loopback; keyword arguments are those of `Site`, run and known apart."""
+    """Crawl a hostile site that may be on loopback, as a gallery; keyword arguments are those of `Site`, but for the
+    first ones. `state`: what earlier crawls left; without it the site is unknown."""
 
     def run(
         start: str | list[str],
         *,
         run: str = "run-1",
-        known: list[str] | None = None,
+        state: Path | None = None,
+        resume: bool = False,
+        dry_run: bool = False,
         settings: Settings = settings,
         uploaded_since: date | None = None,
         **fields: Any,
     ) -> CrawlStats:
-        values = {"name": "site", "start": start, "delay_seconds": 0, "allow_private_addresses": True, **fields}
+        values = {
+            "name": "site",
+            "start": start,
+            "kind": "gallery",
+            "delay_seconds": 0,
+            "allow_private_addresses": True,
+            **fields,
+        }
         watched = Site.model_validate(values)
         return crawl(
             watched,
             run=run,
             landing=tmp_path / "landing",
-            known_hashes=known or [],
+            state=state or tmp_path / f"{uuid.uuid4().hex}.sqlite",
+            resume=resume,
+            dry_run=dry_run,
             settings=settings,
             uploaded_since=uploaded_since,
         )

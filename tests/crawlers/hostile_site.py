@@ -23,9 +23,13 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Server
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        self.server.asked.append((self.path, time.monotonic(), dict(self.headers)))
+        asked = self.server.asked if self.command == "GET" else self.server.looked_at
+        asked.append((self.path, time.monotonic(), dict(self.headers)))
         answer = self.server.routes.get(self.path) or self.server.routes.get(path)
         if answer is None:
             self.answer(404, b"not found", "text/plain")
@@ -42,7 +46,8 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def raw(self, data: bytes) -> None:
         """Bytes as they are, and the end of the connection."""
@@ -62,6 +67,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.routes: dict[str, Answer | bytes] = {}
         self.asked: list[tuple[str, float, dict[str, str]]] = []
+        self.looked_at: list[tuple[str, float, dict[str, str]]] = []
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass  # a client that hangs up is part of the tests

@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime
 
 import pytest
 
+from copywatch.crawl_state import StateFile
 from copywatch.errors import Reason
-from copywatch.lake.landing import settled_hashes
 from copywatch.settings import Settings
 from tests.crawlers.hostile_site import HostileSite, jpeg, redirect, status
 
@@ -43,7 +43,8 @@ def fill(site: HostileSite) -> None:
 
 def test_gallery_then_only_what_is_new(site: HostileSite, run_crawl, rows, tmp_path) -> None:
     fill(site)
-    first = run_crawl(site.url())
+    memory = tmp_path / "site.sqlite"
+    first = run_crawl(site.url(), state=memory)
     landed = rows()
     fetched = {url.removeprefix(site.url("")): row for url, row in landed.items() if row["bytes"]}
     assert set(fetched) == {
@@ -70,12 +71,11 @@ def test_gallery_then_only_what_is_new(site: HostileSite, run_crawl, rows, tmp_p
     assert inline["reason"] == Reason.FORBIDDEN_ADDRESS
 
     images = [path for path, _, _ in site.server.asked if "jpg" in path or "avif" in path]
-    known = first.new_image_hashes
-    assert len(known) == 9
-    assert known == settled_hashes(tmp_path / "landing", "run-1", "site")
+    with StateFile(memory) as state:
+        assert state.counts()[0] == 9
     site.on("/page/2", PAGE_2 + '<img src="/new.jpg">')
     site.on("/new.jpg", jpeg(77))
-    second = run_crawl(site.url(), run="run-2", known=known)
+    second = run_crawl(site.url(), run="run-2", state=memory)
     assert (second.images_found, second.images_known, second.images_fetched, second.images_failed) == (10, 9, 1, 0)
     assert list(rows("run-2")) == [site.url("/new.jpg")]
     later = [path for path, _, _ in site.server.asked if "jpg" in path or "avif" in path]
@@ -148,18 +148,19 @@ def test_time_of_the_site(site: HostileSite, run_crawl, settings: Settings) -> N
     assert min(b - a for a, b in itertools.pairwise(moments)) > 0.15
 
 
-def test_robots_forbid_one_image(site: HostileSite, run_crawl, rows) -> None:
+def test_robots_forbid_one_image(site: HostileSite, run_crawl, rows, tmp_path) -> None:
     site.on("/robots.txt", "User-agent: image\nDisallow: /\n\nUser-agent: *\nDisallow: /private/\n")
     site.on("/", '<html><img src="/private/1.jpg"><img src="/2.jpg"><a href="/private/page">x</a>')
     site.on("/2.jpg", jpeg(2))
-    stats = run_crawl(site.url())
+    stats = run_crawl(site.url(), state=tmp_path / "site.sqlite")
     assert rows()[site.url("/private/1.jpg")]["reason"] == Reason.FORBIDDEN_BY_ROBOTS
     assert rows()[site.url("/private/page")]["reason"] == Reason.FORBIDDEN_BY_ROBOTS
     assert rows()[site.url("/2.jpg")]["reason"] is None
     assert (stats.outcome, stats.images_fetched, stats.images_failed, stats.pages_failed) == ("finished", 1, 1, 1)
     assert site.times("/private/1.jpg") == site.times("/private/page") == 0
     assert site.times("/robots.txt") == 1
-    assert len(stats.new_image_hashes) == 1, "what robots.txt forbids today it may allow tomorrow"
+    with StateFile(tmp_path / "site.sqlite") as state:
+        assert state.counts()[0] == 1, "what robots.txt forbids today it may allow tomorrow"
 
 
 def test_one_start_page_of_two_is_enough(site: HostileSite, run_crawl) -> None:
@@ -185,13 +186,13 @@ def test_an_image_is_told_of_by_its_own_page(site: HostileSite, run_crawl, rows)
     assert row["uploaded_at"].isoformat() == "2026-03-04T05:06:07+00:00"
 
 
-def test_images_before_a_day_are_left_for_later(site: HostileSite, run_crawl, rows) -> None:
+def test_images_before_a_day_are_left_for_later(site: HostileSite, run_crawl, rows, tmp_path) -> None:
     """They are neither fetched nor settled: a crawl without the bound fetches them."""
     figure = '<figure><img src="/{day}.jpg"><time datetime="2026-03-{day}T12:00:00Z"></time></figure>'
     site.on("/", figure.replace("{day}", "01") + figure.replace("{day}", "09"))
     site.on("/01.jpg", jpeg(1))
     site.on("/09.jpg", jpeg(2))
-    first = run_crawl(site.url(), uploaded_since=date(2026, 3, 5))
+    run_crawl(site.url(), uploaded_since=date(2026, 3, 5), state=tmp_path / "site.sqlite")
     assert set(rows()) == {site.url("/09.jpg")}
-    run_crawl(site.url(), known=first.new_image_hashes)
+    run_crawl(site.url(), state=tmp_path / "site.sqlite")
     assert set(rows()) == {site.url("/01.jpg")}

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from copywatch.crawl import CrawlStats, crawl, load_crawl_stats
+from copywatch.crawl_state import StateFile
 from copywatch.errors import CrawlFailed, Reason
 from copywatch.lake.landing import shards
 from copywatch.settings import Settings
@@ -102,7 +103,7 @@ IMAGES: dict[str, tuple[Any, str | None, bool]] = {
 }
 
 
-def test_every_kind_of_bad_image_is_a_row(site: HostileSite, run_crawl, rows, settings: Settings) -> None:
+def test_every_kind_of_bad_image_is_a_row(site: HostileSite, run_crawl, rows, settings: Settings, tmp_path) -> None:
     for path, (answer, _, _) in IMAGES.items():
         site.on(path, answer)
     others = {
@@ -117,7 +118,10 @@ def test_every_kind_of_bad_image_is_a_row(site: HostileSite, run_crawl, rows, se
     site.on("/", f'<html>{images}<a href="/gone-page">x</a><a href="/pdf">y</a><a href="/good-page">z</a>')
     site.on("/pdf", lambda h: h.answer(200, b"%PDF-1.4 \x00\x01", "application/pdf"))
     site.on("/good-page", "<html>\x00\x01<img src='/good.jpg'><img src><img src='   '></html>")
-    stats = run_crawl(site.url(), settings=settings.model_copy(update={"crawl_timeout_seconds": 1.5}))
+    memory, quick = tmp_path / "site.sqlite", settings.model_copy(update={"crawl_timeout_seconds": 1.5})
+    stats = run_crawl(site.url(), state=memory, settings=quick)
+    with StateFile(memory) as state:
+        settled, _ = state.counts()
     landed = rows()
     expected = {site.url(path): reason for path, (_, reason, _) in IMAGES.items()}
     expected |= {url[:2083]: reason for url, reason in others.items() if url != "http://[broken/x.jpg"}
@@ -134,16 +138,11 @@ def test_every_kind_of_bad_image_is_a_row(site: HostileSite, run_crawl, rows, se
     assert len(landed[site.url("/strange-headers.jpg")]["content_type"]) <= 200
     assert landed[site.url("/moved-here.jpg")]["bytes"] == landed[site.url("/to-good.jpg")]["bytes"]
     # Whatever passes is tried again by the next crawl, and nothing else is.
-    again = run_crawl(
-        site.url(),
-        run="run-2",
-        known=stats.new_image_hashes,
-        settings=settings.model_copy(update={"crawl_timeout_seconds": 1.5}),
-    )
+    again = run_crawl(site.url(), run="run-2", state=memory, settings=quick)
     passing = {site.url(path) for path, (_, _, lasting) in IMAGES.items() if not lasting}
     retried = {url for url in rows("run-2") if url.startswith(site.url()) and "x" * 50 not in url}
     assert retried - {site.url("/gone-page"), site.url("/pdf")} == passing
-    assert again.images_known == len(stats.new_image_hashes)
+    assert again.images_known == settled
     assert site.times("/gone.jpg") == 1
     assert site.times("/recovers.jpg") == 3
 
@@ -250,10 +249,14 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, C
         name = case.__name__.replace("_", "-")
         with HostileSite() as site:
             expected = case(site)
-            watched = Site(name=name, start=[site.start or site.url()], allow_private_addresses=True, delay_seconds=0)  # type: ignore[call-arg]
+            watched = Site.model_validate(
+                {"name": name, "start": site.start or site.url(), "kind": "gallery", "delay_seconds": 0,
+                 "allow_private_addresses": True}
+            )  # fmt: skip
             raised = None
             try:
-                crawl(watched, run="run-1", landing=settings.landing, known_hashes=[], settings=settings)
+                state = folder / f"{name}.sqlite"
+                crawl(watched, run="run-1", landing=settings.landing, state=state, settings=settings)
             except CrawlFailed as error:
                 raised = error
         return expected, raised, load_crawl_stats(settings.landing, "run-1", name)

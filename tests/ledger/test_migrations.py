@@ -135,3 +135,28 @@ def test_evidence_of_before_verification_is_not_verified(old_ledger: OldLedger):
     assert old_ledger.run("SELECT state FROM copywatch.reviews") == [("pending",)]
     with pytest.raises(sa.exc.ProgrammingError, match="verification"):
         old_ledger.run(f"SELECT {names} FROM copywatch.evidence")
+
+
+def test_settled_addresses_of_before_the_crawls_state_stay_settled(old_ledger: OldLedger):
+    """Upgraded from 0005 with rows in it, and back."""
+    old_ledger.to("0005")
+    old_ledger.run(
+        "INSERT INTO copywatch.crawled_images (site, url_hash, run, settled_at) "
+        "VALUES ('a', '\\x01', 'r', '2026-11-01T00:00Z')"
+    )
+    old_ledger.run("INSERT INTO copywatch.crawl_cursors (site, last_run) VALUES ('a', 'r')")
+    old_ledger.to("0006")
+    rows = old_ledger.run("SELECT url, page_url, sha256, etag, checked_at = settled_at FROM copywatch.crawled_images")
+    assert rows == [("", "", None, None, True)]
+    rows = old_ledger.run("SELECT failures, interval_seconds, blocked_until, source FROM copywatch.crawl_cursors")
+    assert rows == [(0, None, None, None)]
+    assert old_ledger.run("SELECT licence, uploader_url FROM copywatch.evidence") == [(None, None)]
+    old_ledger.run("INSERT INTO copywatch.crawl_notes VALUES ('a', 'cursor', '1', 'r')")
+    old_ledger.to("0005")
+    assert old_ledger.run("SELECT site, run FROM copywatch.crawled_images") == [("a", "r")]
+    tables = "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'crawl%' ORDER BY 1"
+    assert old_ledger.run(tables) == [("crawl_cursors",), ("crawled_images",)]
+    columns = "SELECT count(*) FROM information_schema.columns WHERE table_schema = 'copywatch' AND table_name = "
+    assert old_ledger.run(columns + "'crawled_images'") == [(4,)]
+    assert old_ledger.run(columns + "'crawl_cursors'") == [(5,)]
+    old_ledger.to("0006")

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -34,16 +35,26 @@ def extraction(config: Settings) -> Extraction:
 
 @pytest.fixture
 def land(config: Settings) -> Land:
-    """Land what a crawl of one site fetched: bytes by name, or a reason; several small shards."""
+    """Land what a crawl of one site fetched: bytes by name, or a reason, or other columns; several small shards."""
 
-    def write(run: str, site: str, files: Mapping[str, bytes | str], *, outcome: str = "finished") -> None:
+    def write(
+        run: str,
+        site: str,
+        files: Mapping[str, bytes | str | dict[str, Any]],
+        *,
+        outcome: str = "finished",
+        told: Mapping[str, Any] = MappingProxyType({}),
+        counted: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         with ShardWriter(config.landing, run, site, shard_bytes=100_000, schema=LANDING) as writer:
             for name, data in files.items():
                 row: dict[str, Any] = {
                     "run": run, "site": site, "page_url": f"http://{site}/page", "image_url": f"http://{site}/{name}",
-                    "crawled_at": NOW, "uploader": "Finn", "http_status": 200,
+                    "crawled_at": NOW, "uploader": "Finn", "http_status": 200, **told,
                 }  # fmt: skip
-                if isinstance(data, bytes):
+                if isinstance(data, dict):
+                    row |= data
+                elif isinstance(data, bytes):
                     row |= {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "bytes": data}
                 else:
                     row |= {"reason": data, "detail": "seen by the crawl", "http_status": None}
@@ -52,7 +63,7 @@ def land(config: Settings) -> Land:
             times = {"started_at": NOW, "finished_at": NOW}
             error = "it fell over" if outcome == "failed" else None
             writer.finish({"outcome": outcome, "error": error, **counts, **times, "images_found": len(files),
-                           "images_fetched": len(files)})  # fmt: skip
+                           "images_fetched": len(files), **counted})  # fmt: skip
 
     return write
 

@@ -26,7 +26,7 @@ from copywatch.fingerprint import Mao
 from copywatch.fingerprint.rows import Extraction
 from copywatch.lake import delta, landing
 from copywatch.lake.identity import protected_id, sighting_id
-from copywatch.lake.schemas import CRAWL_STATS, DETECTED, FEATURES, PROTECTED, REJECTED
+from copywatch.lake.schemas import CRAWL_STATS, DETECTED, FEATURES, PROTECTED, REJECTED, SEEN
 from copywatch.matching.score import RESCORED_THRESHOLD
 from copywatch.settings import Settings
 from copywatch.tagging.tagger import Tagger
@@ -34,6 +34,12 @@ from spark_jobs import fingerprint_images
 from tests.spark_jobs.death import Death
 
 pytestmark = pytest.mark.integration
+
+TOLD = {
+    "uploader_url": "http://b/mira", "uploaded_at": datetime(2026, 11, 20, 8, 0, tzinfo=UTC),
+    "uploaded_at_source": "wordpress date_gmt", "caption": "A lighthouse", "licence": "CC BY 4.0",
+}  # fmt: skip
+"""What a source tells of an image."""
 
 Rows = Callable[..., list[dict[str, Any]]]
 Work = Callable[..., list[dict[str, object]]]
@@ -178,6 +184,52 @@ def test_the_same_picture_on_two_addresses_is_two_sightings_and_on_one_is_one(
     schema = "site string, page_url string, image_url string, sha256 string, reason string"
     twice = fingerprint_images.detected(spark.createDataFrame([row, row, row | {"sha256": "t"}], schema))
     assert sorted(one["sha256"] for one in twice.collect()) == ["s", "t"]
+
+
+def test_known_bytes_at_a_new_place_are_the_sighting_that_a_download_gives(
+    spark: SparkSession, crawled: Work, rows: Rows, land: Any, photos: Any, config: Settings
+):
+    """Three places where the source told the hash; the bytes are in `seen`, in the same run, and nowhere any more."""
+    fetched = {"old.jpg": photos("06"), "new.jpg": photos("07"), "broken.jpg": photos("08")[:3000]}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in fetched.items()}
+    land("run-1", "a", {"first.jpg": fetched["old.jpg"], "no.jpg": fetched["broken.jpg"]})
+    crawled()
+    every = delta.read(spark, config.warehouse, DETECTED).localCheckpoint()
+    delta.replace_run(every, config.warehouse, SEEN, "run-1")
+    delta.replace_run(every.limit(0), config.warehouse, DETECTED, "run-1")
+    land("download", "b", fetched, told=TOLD)
+    crawled("download")
+    expected = {table.name: rows(table, "download") for table in (DETECTED, REJECTED)}
+    for table in (DETECTED, REJECTED):
+        run = delta.read(spark, config.warehouse, table).limit(0)
+        delta.replace_run(run, config.warehouse, table, "download")
+
+    land("run-2", "a", {"same-run.jpg": fetched["new.jpg"]})
+    places = {name: {"sha256": digest, "size": len(fetched[name])} for name, digest in digests.items()}
+    land("run-2", "b", places | {"gone.jpg": {"sha256": "0" * 64, "size": 5}}, told=TOLD)
+    for _ in range(2):
+        crawled("run-2")
+        for table in (DETECTED, REJECTED):
+            found = [row for row in rows(table, "run-2") if row["site"] == "b" and name_of(row) != "gone.jpg"]
+            assert sorted(found, key=name_of) == [
+                row | {"run": "run-2"} for row in sorted(expected[table.name], key=name_of)
+            ]
+    assert {row["licence"] for row in rows(DETECTED, "run-2") if row["site"] == "b"} == {TOLD["licence"]}
+    gone = {name_of(row): row["reason"] for row in rows(REJECTED, "run-2")}
+    assert gone["gone.jpg"] == Reason.GONE.value
+
+
+def test_what_a_crawl_counts_is_kept(crawled: Work, rows: Rows, land: Any):
+    """Statistics of an older crawl lack the later columns."""
+    counted = {"requests": 7, "rejected": {"timed out": 2, "HTTP error": 1}, "seconds": 1.5, "source": "feed"}
+    land("run-1", "new", {}, counted=counted)
+    land("run-1", "old", {})
+    crawled()
+    by_site = {row["site"]: row for row in rows(CRAWL_STATS)}
+    assert by_site["new"] | counted | {"rejected": sorted(counted["rejected"].items())} == {
+        **by_site["new"], "rejected": sorted(by_site["new"]["rejected"])
+    }  # fmt: skip
+    assert {by_site["old"][name] for name in (*counted, "not_modified", "robots_refused")} == {None}
 
 
 class TestIntake:

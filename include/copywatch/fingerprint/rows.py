@@ -72,9 +72,11 @@ class Extraction:
         return ADDED_TO_PROTECTED if self.of_protected else ADDED
 
     def batches(self, batches: Iterator[pa.RecordBatch], kept: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """For each row the columns `kept` and those of `added`; input needs `bytes`, and has `reason`, `detail` or not.
+        """For each row the columns `kept` and those of `added`; input needs `bytes` and `sha256`, and has `reason`,
+        `detail` or not.
 
-        A row that came with a reason passes through; one whose bytes are unusable gets its reason. None is lost.
+        A row that came with a reason passes through; one whose bytes are unusable gets its reason. A crawl's row with a
+        SHA-256 and without bytes has those of an earlier crawl: it gets nulls. None is lost.
         """
         tagger = Tagger(self.models)
         for batch in batches:
@@ -86,12 +88,14 @@ class Extraction:
 
     @staticmethod
     def _inputs(batch: pa.RecordBatch) -> list[str]:
-        return [name for name in ("bytes", "reason", "detail") if name in batch.schema.names]
+        return [name for name in ("sha256", "bytes", "reason", "detail") if name in batch.schema.names]
 
     def row(self, tagger: Tagger, row: dict[str, Any]) -> dict[str, Any]:
         """One row's columns of `added`; those that it has no value for are left out."""
         if row.get("reason") is not None:
             return {"reason": row["reason"], "detail": row.get("detail")}
+        if row["bytes"] is None and row.get("sha256") is not None and not self.of_protected:
+            return {}
         try:
             image = decode(row["bytes"] or b"", max_pixels=self.max_pixels, max_bytes=self.max_bytes)
             deciding = algorithm_named(self.algorithm)

@@ -2,8 +2,8 @@
 
 ```
 landing/<run>/<part>/00000.parquet    whole shards only: written under a hidden name, then renamed
-landing/<run>/<part>/_settled         addresses that the next crawl need not fetch again, hashed, one a line
 landing/<run>/<part>/_stats.json      written last: with it the part is complete, without it nobody reads the part
+landing/<run>/_state/<part>.sqlite    what the crawl remembers (copywatch.crawl_state), as far as shards are in place
 landing/<run>/_RELEASED               the run was matched and its bytes were deleted
 ```
 
@@ -14,12 +14,14 @@ folders are named by `run_key`.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -31,7 +33,7 @@ from copywatch.lake.identity import run_key
 from copywatch.lake.schemas import CRAWL_STATS, LANDING
 
 STATS_FILE = "_stats.json"
-SETTLED_FILE = "_settled"
+STATE_FOLDER = "_state"
 RELEASED_FILE = "_RELEASED"
 
 # A folder that begins with "_" or "." is hidden from Spark, so that its shards would be skipped without a word.
@@ -70,6 +72,28 @@ def part_folder(landing: Path, run: str, part: str) -> Path:
     return run_folder(landing, run) / _folder_name(part, "part")
 
 
+def state_file(landing: Path, run: str, part: str) -> Path:
+    """File of what a site's crawl remembers, as it is worked on in a run; it need not exist.
+
+    Raises:
+        LakeError: a name would leave the landing folder.
+    """
+    return run_folder(landing, run) / STATE_FOLDER / f"{_folder_name(part, 'part')}.sqlite"
+
+
+def is_interrupted(landing: Path, run: str, part: str) -> bool:
+    """Whether a crawl of this run ended before its end: it goes on from its shards and its state file."""
+    if is_released(landing, run) or not state_file(landing, run, part).exists():
+        return False
+    stats = part_folder(landing, run, part) / STATS_FILE
+    try:
+        return bool(json.loads(stats.read_text(encoding="utf-8"))["outcome"] == "failed")
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _replace_file(target: Path, text: str) -> None:
     hidden = target.with_name(f".{target.name}.{os.getpid()}")
     with hidden.open("w", encoding="utf-8") as file:
@@ -80,7 +104,8 @@ def _replace_file(target: Path, text: str) -> None:
 
 
 class ShardWriter:
-    """Writes one part of a run. A part written before, whole or not, is removed first, so a retry replaces it.
+    """Writes one part of a run. A part written before, whole or not, is removed first, so a retry replaces it; or, with
+    `resume`, its closed shards stay and the new ones come behind them.
 
     ```
     with ShardWriter(landing, run, "photo-community", shard_bytes=32 * 2**20) as writer:
@@ -92,9 +117,20 @@ class ShardWriter:
     """
 
     def __init__(
-        self, landing: Path, run: str, part: str, *, shard_bytes: int, schema: pa.Schema = LANDING, rows: int = 20_000
+        self,
+        landing: Path,
+        run: str,
+        part: str,
+        *,
+        shard_bytes: int,
+        schema: pa.Schema = LANDING,
+        rows: int = 20_000,
+        seconds: float = math.inf,
+        resume: bool = False,
+        committed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`shard_bytes` and `rows` close a shard, whichever is reached first.
+        """`shard_bytes`, `rows` and `seconds` close a shard with the next row, whichever is reached first. `committed`
+        is called each time that a shard is in place: all rows written so far are safe then.
 
         Raises:
             LakeError: a name would leave the landing folder.
@@ -103,6 +139,10 @@ class ShardWriter:
         self._schema = schema
         self._shard_bytes = shard_bytes
         self._shard_rows = rows
+        self._shard_seconds = seconds
+        self._begun = monotonic()
+        self._resume = resume
+        self._committed = committed
         self._batches: list[pa.RecordBatch] = []
         self._size = 0
         self._shards = 0
@@ -116,7 +156,9 @@ class ShardWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / STATS_FILE).unlink(missing_ok=True)
         for path in self.folder.iterdir():
-            path.unlink()
+            if not self._resume or path.name.startswith("."):
+                path.unlink()
+        self._shards = max((int(path.stem) + 1 for path in self.folder.glob("[0-9]*.parquet")), default=0)
         return self
 
     def __exit__(
@@ -141,7 +183,8 @@ class ShardWriter:
             raise LakeError(f"landing: {self.folder}: a value does not fit its column: {error}") from error
         self._batches.append(batch)
         self._size += batch.nbytes
-        if self._size >= self._shard_bytes or len(self._batches) >= self._shard_rows:
+        old = monotonic() - self._begun >= self._shard_seconds
+        if old or self._size >= self._shard_bytes or len(self._batches) >= self._shard_rows:
             self._close_shard()
 
     def _close_shard(self) -> None:
@@ -163,19 +206,27 @@ class ShardWriter:
         self._shards += 1
         self._batches.clear()
         self._size = 0
+        self._begun = monotonic()
+        self._committed()
 
-    def finish(self, stats: Mapping[str, object], *, settled: Iterable[str] = ()) -> None:
+    def flush(self) -> None:
+        """Close the shard that is open, if there are rows in it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._close_shard()
+
+    def finish(self, stats: Mapping[str, object]) -> None:
         """Write what is left and mark the part as complete.
 
         Args:
             stats: for a crawl the columns of `CRAWL_STATS` but run and site; times are aware datetimes.
-            settled: hashes of the image addresses that need no second fetch.
 
         Raises:
             OSError: a file cannot be written; the part is not complete then.
         """
         self._close_shard()
-        _replace_file(self.folder / SETTLED_FILE, "".join(f"{digest}\n" for digest in settled))
         write_stats(self.folder, stats)
 
 
@@ -226,14 +277,6 @@ def read_stats(landing: Path, run: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def settled_hashes(landing: Path, run: str, part: str) -> list[str]:
-    """Hashes of the image addresses that this crawl settled; empty for one that is not complete or was killed."""
-    folder = part_folder(landing, run, part)
-    if not (folder / STATS_FILE).exists() or not (folder / SETTLED_FILE).exists():
-        return []
-    return (folder / SETTLED_FILE).read_text(encoding="ascii").split()
-
-
 def release(landing: Path, run: str) -> int:
     """Delete the bytes of a run whose images are in the lake; its statistics stay. Returns the bytes freed.
 
@@ -247,6 +290,7 @@ def release(landing: Path, run: str) -> int:
     for path in folder.glob("*/*.parquet"):
         freed += path.stat().st_size
         path.unlink()
+    shutil.rmtree(folder / STATE_FOLDER, ignore_errors=True)
     return freed
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     CheckConstraint,
     DateTime,
@@ -118,7 +120,7 @@ class Application(Base):
 
 
 class CrawledImage(Base):
-    """An image address that a crawl has settled, so that the next crawl leaves it."""
+    """An image address that a crawl has settled: a `copywatch.crawl_state.ImageState` in the ledger."""
 
     __tablename__ = "crawled_images"
 
@@ -126,11 +128,67 @@ class CrawledImage(Base):
     url_hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
     """SHA-256 of the normalised address: addresses may be long, and are theirs to choose."""
     run: Mapped[str]
+    """The run that landed these bytes, or the row that says why there are none."""
     settled_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    url: Mapped[str] = mapped_column(default="", server_default="")
+    """Empty, like the rest: the row is from before the crawls remembered more than the hash."""
+    page_url: Mapped[str] = mapped_column(default="", server_default="")
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    source_hash: Mapped[str | None]
+    version: Mapped[str | None]
+    etag: Mapped[str | None]
+    last_modified: Mapped[str | None]
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    checked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class CrawledPage(Base):
+    """A page of a site that is known: a `copywatch.crawl_state.PageState` in the ledger."""
+
+    __tablename__ = "crawled_pages"
+
+    site: Mapped[str] = mapped_column(String(63), primary_key=True)
+    url_hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    url: Mapped[str]
+    found_on: Mapped[str]
+    depth: Mapped[int]
+    etag: Mapped[str | None]
+    last_modified: Mapped[str | None]
+    digest: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    images: Mapped[int]
+    links: Mapped[int]
+    visited_at: Mapped[datetime | None]
+    changed_at: Mapped[datetime | None]
+    run: Mapped[str]
+    """The run that read it last."""
+
+
+class CrawledRobots(Base):
+    """A robots.txt as it was last read: a `copywatch.crawl_state.RobotsState` in the ledger."""
+
+    __tablename__ = "crawled_robots"
+
+    site: Mapped[str] = mapped_column(String(63), primary_key=True)
+    origin: Mapped[str] = mapped_column(primary_key=True)
+    fetched_at: Mapped[datetime]
+    status: Mapped[int]
+    body: Mapped[bytes]
+
+
+class CrawlNote(Base):
+    """What a kind of source remembers of a site by name, such as how far it has read."""
+
+    __tablename__ = "crawl_notes"
+
+    site: Mapped[str] = mapped_column(String(63), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    # Plain JSON is kept as it was sent. JSONB refuses what a hostile source may have put into it, such as \u0000.
+    value: Mapped[Any] = mapped_column(JSON)
+    run: Mapped[str]
 
 
 class CrawlCursor(Base):
-    """How far the crawls of a site have come."""
+    """How far the crawls of a site have come, and when the next one is due."""
 
     __tablename__ = "crawl_cursors"
 
@@ -140,6 +198,19 @@ class CrawlCursor(Base):
     """End of the last crawl that did not fail."""
     last_run: Mapped[str | None]
     last_error: Mapped[str | None]
+    source: Mapped[str | None] = mapped_column(String(32))
+    """Kind of source that the last crawl read."""
+    new_images_last: Mapped[int | None]
+    """Images that were new to the last crawl that did not fail."""
+    interval_seconds: Mapped[float | None]
+    """Interval that was adapted to how often new images come; null: the site's own."""
+    adapted_at: Mapped[datetime | None]
+    """Begin of the crawl that the interval was last adapted by."""
+    failures: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Crawls that failed as a whole since the last one that did not."""
+    blocked_until: Mapped[datetime | None]
+    """The site is left alone until then; null: it is not."""
+    blocked_why: Mapped[str | None]
 
 
 class Evidence(Base):
@@ -161,7 +232,14 @@ class Evidence(Base):
     page_url: Mapped[str]
     image_url: Mapped[str]
     uploader: Mapped[str | None]
+    uploader_url: Mapped[str | None]
+    """The uploader's own page, as the site says: theirs to choose, so it may be no address at all."""
     uploaded_at: Mapped[datetime | None]
+    uploaded_at_source: Mapped[str | None]
+    """What said so, such as `wordpress date_gmt`."""
+    caption: Mapped[str | None]
+    licence: Mapped[str | None]
+    """Licence or rights that the site, or the file itself, states."""
     crawled_at: Mapped[datetime]
     verdict: Mapped[int] = mapped_column(SmallInteger)
     """The paper's T: 0 identical, 1 similar."""
