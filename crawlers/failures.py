@@ -63,6 +63,14 @@ class AskedToWait(IgnoreRequest):
         self.status = status
 
 
+class HostLeftAlone(IgnoreRequest):
+    """The host did not answer many requests in a row, and is not asked any more by this crawl; the message says so."""
+
+
+class OutOfTime(IgnoreRequest):
+    """The crawl's time was over before it was this request's turn."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Why there are no bytes."""
@@ -98,6 +106,10 @@ def of_exception(error: BaseException, url: str, policy: AddressPolicy) -> Refus
             return Refusal(Reason.FORBIDDEN_ADDRESS, text, lasting=False)
         case AskedToWait():
             return Refusal(Reason.HTTP_STATUS, text, lasting=False, status=error.status)
+        case HostLeftAlone():
+            return Refusal(Reason.UNREACHABLE, f"not asked: {text}", lasting=False)
+        case OutOfTime():
+            return Refusal(Reason.TIMEOUT, "the time that the site may take was over", lasting=False)
         case TooManyRedirects():
             return Refusal(Reason.REDIRECT_LOOP, text, lasting=True)
         case BodyTooLarge():

@@ -25,28 +25,23 @@ from scrapy.exceptions import (
     ResponseDataLossError,
 )
 from scrapy.http import Response
-from scrapy.http.request import NO_CALLBACK
-from scrapy.robotstxt import ProtegoRobotParser
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 
 from crawlers.addresses import AddressNotAllowed, AddressPolicy
-from crawlers.failures import (
-    AskedToWait,
-    BodyTooLarge,
-    ForbiddenByRobots,
-    RobotsUnreadable,
-    TooManyRedirects,
-    of_exception,
-    of_status,
-)
+from crawlers.failures import AskedToWait, BodyTooLarge, TooManyRedirects
 
 logger = logging.getLogger(__name__)
 
 IS_IMAGE = "is_image"
 """`Request.meta` key: an image is asked for, so that the site's `image_hosts` hold."""
 
-_IS_ROBOTS = "is_robots"
 _NOT_BEFORE = "not_before"
+
+
+def seconds_left(crawler: Crawler) -> float:
+    """Until the crawl's time is over; infinite for a spider without a `deadline`."""
+    deadline: float = getattr(crawler.spider, "deadline", float("inf"))
+    return deadline - monotonic()
 
 
 class AddressGuard:
@@ -61,54 +56,6 @@ class AddressGuard:
 
     def process_request(self, request: Request) -> None:
         self._policy.check(request.url, image=request.meta.get(IS_IMAGE, False))
-
-
-class RobotsRules:
-    """Obeys robots.txt as RFC 9309 says: 4xx allows everything, and one that cannot be read forbids everything.
-
-    Scrapy's own middleware allows everything in the second case, and gives a whole user-agent line to the matching,
-    where any word of ours ("image") could match a rule for somebody else.
-    """
-
-    # The RFC asks for at least 500 KiB to be read.
-    _LARGEST = 1024 * 1024
-
-    def __init__(self, crawler: Crawler) -> None:
-        self._crawler = crawler
-        self._policy: AddressPolicy = crawler.settings["ADDRESS_POLICY"]
-        name = re.match(r"[A-Za-z_-]+", crawler.settings["USER_AGENT"])
-        self._product = name[0] if name else "*"
-        self._rules: dict[tuple[str, str], asyncio.Task[ProtegoRobotParser]] = {}
-
-    @classmethod
-    def from_crawler(cls, crawler: Crawler) -> RobotsRules:
-        return cls(crawler)
-
-    async def process_request(self, request: Request) -> None:
-        if request.meta.get(_IS_ROBOTS):
-            return
-        parts = urlsplit(request.url)
-        origin = (parts.scheme, parts.netloc.lower())
-        if origin not in self._rules:
-            image = request.meta.get(IS_IMAGE, False)
-            self._rules[origin] = asyncio.ensure_future(self._fetch(f"{origin[0]}://{origin[1]}/robots.txt", image))
-        rules = await asyncio.shield(self._rules[origin])
-        if not rules.allowed(request.url, self._product):
-            raise ForbiddenByRobots
-
-    async def _fetch(self, url: str, image: bool) -> ProtegoRobotParser:
-        meta = {_IS_ROBOTS: True, IS_IMAGE: image, "download_maxsize": self._LARGEST}
-        request = Request(url, meta=meta, priority=1000, callback=NO_CALLBACK, dont_filter=True)
-        try:
-            response = await self._crawler.engine.download_async(request)
-        except TooManyRedirects:
-            return ProtegoRobotParser(b"", self._crawler.spider)
-        except Exception as error:  # whatever it was, the rules are not known
-            raise RobotsUnreadable(of_exception(error, url, self._policy)) from error
-        refusal = of_status(response)
-        if refusal and not refusal.lasting:
-            raise RobotsUnreadable(refusal)
-        return ProtegoRobotParser(b"" if refusal else response.body, self._crawler.spider)
 
 
 class PatientRetry:
@@ -175,7 +122,7 @@ class PatientRetry:
             request,
             spider=self._crawler.spider,
             reason=why,
-            max_retry_times=self._times if times is None else times,
+            max_retry_times=min(self._times if times is None else times, request.meta.get("max_retry_times", 9)),
             give_up_log_level="DEBUG",
         )
         if again is None:
@@ -188,8 +135,7 @@ class PatientRetry:
 
     def _patience(self) -> float:
         """Seconds that a request may wait now: less at the end of the crawl."""
-        deadline: float = getattr(self._crawler.spider, "deadline", float("inf"))
-        return min(self._longest, deadline - monotonic())
+        return min(self._longest, seconds_left(self._crawler))
 
 
 def retry_after(response: Response, at: datetime) -> float | None:

@@ -3,35 +3,53 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import chain, islice
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from lxml import etree, html  # type: ignore[import-untyped]
 from parsel import Selector
+from parsel.csstranslator import css2xpath
 from scrapy.http import TextResponse
 from scrapy.linkextractors import IGNORED_EXTENSIONS
-from w3lib.url import safe_url_string
 
 from copywatch.sites import Selectors
+from crawlers.addresses import AddressNotAllowed, AddressPolicy
+from crawlers.embedded import Embedded, Stated, embedded_data
+from crawlers.image_sources import addresses_of_image, best_of_source_set, other_images
 from crawlers.items import sha256_of
-from crawlers.texts import clean_text, parse_date
+from crawlers.texts import (
+    CAPTION_LENGTH,
+    IMAGE_EXTENSIONS,
+    TEXT_LENGTH,
+    absolute_address,
+    clean_text,
+    extension,
+    parse_date,
+    web_address,
+)
 
-IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "gif", "webp", "bmp", "tif", "tiff", "avif"})
+__all__ = ["IMAGE_EXTENSIONS", "MOST_IMAGES", "SMALL_DATA_URI", "Page", "ShownImage", "best_of_source_set"]
+
 SMALL_DATA_URI = 4096
 """Characters. An inline image up to this size is a place-holder or an icon, and is no image of anybody's."""
 
+MOST_IMAGES = 20_000
+"""Addresses that are read from one page."""
+
 _NO_PAGES = frozenset(IGNORED_EXTENSIONS) | IMAGE_EXTENSIONS | {"svg", "json", "xml", "rss", "txt"}
-_LAZY_SOURCES = ("data-src", "data-original", "data-lazy-src", "data-lazy")
-_SOURCE_SETS = ("srcset", "data-srcset", "data-lazy-srcset")
-_LONGEST_SOURCE_SET = 20_000
-_CANDIDATE = re.compile(r"[\s,]*(\S*[^\s,])(?:\s+([0-9.]{1,12})([wx]))?[^,]*,?")
+_LICENCE = ("[rel~=license][href]",)
+_CAPTION = ("figcaption",)
+_MOST_TRIED = 8
+_MOST_CLIMBED = 8
+_MOST_TEXTS = 20
 # libxml2 reads nothing behind the end of <html>; browsers show it all the same.
 _ENDS = re.compile(r"</(?=(?:html|body)[\s/>])", re.IGNORECASE)
-_WHITESPACE = re.compile(r"[\t\n\r]")
 
 
 @dataclass(frozen=True)
@@ -67,149 +85,239 @@ class ShownImage:
     """It is a link to another page, so this page only points to the one that is about it."""
 
 
-def best_of_source_set(text: str) -> tuple[float, str] | None:
-    """The largest candidate of a `srcset`: (width in pixels, or density, address); None: there is none.
-
-    >>> best_of_source_set("a.jpg 320w, b.jpg 1280w, c.jpg 640w")
-    (1280.0, 'b.jpg')
-    """
-    best: tuple[float, str] | None = None
-    for match in _CANDIDATE.finditer(text[:_LONGEST_SOURCE_SET]):
-        address, number, _ = match.groups()
-        try:
-            size = float(number) if number else 1.0
-        except ValueError:
-            continue
-        if best is None or size > best[0]:
-            best = (size, address)
-    return best
-
-
 class Page:
-    """One page as the site's selectors see it. CSS selectors must be valid; `copywatch.sites` checks them."""
+    """One page as the site's selectors see it. CSS selectors must be valid; `copywatch.sites` checks them.
 
-    def __init__(self, response: TextResponse, select: Selectors) -> None:
+    What is said of an image is taken from the first that says it: the items around it, the nearest first; selectors
+    that the site sets itself, in the rest of the page; embedded data about this very address; embedded data about the
+    page, if it shows one image only; the usual selectors, in the rest of the page.
+
+    Args:
+        response: the page.
+        select: the site's selectors. Where it sets `image`, only what that finds, and image files that items link to,
+            are images.
+        policy: of several addresses of one picture the best is taken that this allows; None: all are allowed.
+    """
+
+    def __init__(self, response: TextResponse, select: Selectors, policy: AddressPolicy | None = None) -> None:
         self._response = response
         self._select = select
-        self._root, self.cut_short = _parsed(response.text)
+        self._policy = policy
+        self._root, too_deep = _parsed(response.text)
+        self.cut_short: str | None = None
+        """Why a part of the page is not read, as far as it shows by now; None: all of it is."""
+        if too_deep:
+            self._cut("its elements are nested too deep")
+        self._holders: dict[Any, Any] = {}
+        self._links: dict[Any, Any] = {}
+        self._joined: dict[str, str | None] = {}
+        self._invalid: set[str] = set()
+        self._said_by: dict[Any, Stated] = {}
+        self._finds: dict[tuple[str, ...], dict[Any, list[tuple[str, Any]]]] = {}
 
     @cached_property
     def _base(self) -> str:
         for base in self._root.xpath("(//base/@href)[1]").getall():
-            joined = self._join(self._response.url, base)
-            if joined and urlsplit(joined).scheme in {"http", "https"}:
+            if joined := web_address(self._response.url, base):
                 return joined
         return self._response.url
 
-    @staticmethod
-    def _join(base: str, address: str) -> str | None:
-        """Absolute and pure ASCII, without fragment; None: no address at all."""
-        try:
-            joined = urljoin(base, _WHITESPACE.sub("", address.strip()))
-            return safe_url_string(joined).partition("#")[0]
-        except (ValueError, UnicodeError):
-            return None
+    def _absolute(self, address: str) -> str | None:
+        if address not in self._joined:
+            self._joined[address] = absolute_address(self._base, address)
+        return self._joined[address]
 
     @cached_property
-    def _items(self) -> dict[Any, Selector]:
-        return {item.root: item for item in self._root.css(self._select.item)}
+    def _embedded(self) -> Embedded:
+        return embedded_data(self._root.root, self._base)
 
-    def _item_of(self, element: Any) -> Selector | None:
-        """The nearest item that holds an element, or is it."""
-        while element is not None:
-            if element in self._items:
-                return self._items[element]
-            element = element.getparent()
-        return None
+    @cached_property
+    def _items(self) -> set[Any]:
+        return set(self._elements(self._select.item))
 
-    def _first(self, selectors: Sequence[str]) -> list[Selector]:
+    def _elements(self, selector: str) -> list[Any]:
+        found = list(self._root.root.xpath(f"({css2xpath(selector)})[position() <= {MOST_IMAGES}]"))
+        if len(found) == MOST_IMAGES:
+            self._cut(f"it has {MOST_IMAGES} elements or more for {selector!r}")
+        return found
+
+    def _cut(self, why: str) -> None:
+        self.cut_short = self.cut_short or f"{why}; what follows them is not read"
+
+    def _item_of(self, element: Any) -> Any:
+        """The nearest item that holds an element, or is it; None: there is none."""
+        return _nearest(element, self._items.__contains__, self._holders)
+
+    def _link_around(self, element: Any) -> Any:
+        """The link that an element is, or stands in; None: it stands in none."""
+        return _nearest(element, _is_link, self._links)
+
+    def _first(self, selectors: Sequence[str]) -> list[Any]:
         for selector in selectors:
-            if found := self._root.css(selector):
-                return list(found)
+            if found := self._elements(selector):
+                return found
         return []
 
     def images(self) -> Iterator[ShownImage]:
-        """The page's images in its order, and the image files that its items link to; doubles are left in."""
-        told: dict[Any, tuple[str | None, datetime | None]] = {}
-        for element, address in self._addresses():
-            item = self._item_of(element.root)
-            key = None if item is None else item.root
-            if key not in told:
-                told[key] = self._told_by(item)
-            yield replace(self._shown(address, *told[key]), leads_on=self._leads_on(element))
+        """The page's images in its order, image files that it links to, and those that only embedded data names.
 
-    def _addresses(self) -> Iterator[tuple[Selector, str]]:
+        At most `MOST_IMAGES`; doubles of an address are left in where what is said of them differs.
+        """
+        placed = list(islice(self._placed(), MOST_IMAGES))
+        if len(placed) == MOST_IMAGES:
+            self._cut(f"it shows {MOST_IMAGES} images or more")
+        own = {address for element, address in placed if not self._leads_on(element) and not _is_small(address)}
+        only = own if len(own) == 1 else set()
+        told: dict[ShownImage, None] = {}
+        for element, address in placed:
+            stated = self._embedded.of(address)
+            if address in only:
+                stated = stated.filled(self._embedded.page)
+            told[self._shown(element, address, stated)] = None
+        yield from told
+        if "image" not in self._select.model_fields_set:
+            shown = {address for _, address in placed} | self._embedded.full_of.keys()
+            for address, stated in islice(self._embedded.images.items(), MOST_IMAGES - len(told)):
+                if address not in shown:
+                    yield self._shown(None, address, stated)
+
+    def _placed(self) -> Iterator[tuple[Any, str]]:
+        """Elements that show or link to an image, with the address that is best taken."""
+        wrapping = set()
         for image in self._first(self._select.image):
-            address = (self._source(image) or "").strip()
-            # Both would be the page itself.
-            if address and not address.startswith("#"):
-                yield image, address
-        for item in self._items.values():
-            links = [item, *item.css("a[href]")] if item.root.tag == "a" else item.css("a[href]")
-            for link in links:
-                address = link.attrib.get("href", "")
-                # An item inside an item has its own turn.
-                if _extension(address) in IMAGE_EXTENSIONS and self._item_of(link.root) is item:
-                    yield link, address
+            addresses = [address for address in addresses_of_image(image) if _is_elsewhere(address)]
+            link = self._link_around(image)
+            if link is not None and addresses and _is_image_file(link):
+                wrapping.add(link)
+                addresses.insert(0, link.get("href"))
+            if addresses:
+                yield image, self._best(addresses)
+        by_rule = "image" in self._select.model_fields_set
+        for link in self._root.root.iter("a"):
+            if link not in wrapping and _is_image_file(link) and (not by_rule or self._item_of(link) is not None):
+                yield link, self._best([link.get("href")])
+        if not by_rule:
+            for element, address in other_images(self._root.root):
+                if _is_elsewhere(address):
+                    yield element, self._best([address])
 
-    def _leads_on(self, element: Selector) -> bool:
-        link = element.xpath("ancestor-or-self::a[@href][1]/@href").get()
-        target = None if link is None else self._join(self._base, link)
-        return target is not None and target != self._response.url and _extension(target) not in IMAGE_EXTENSIONS
+    def _best(self, addresses: list[str]) -> str:
+        """The first that may be fetched, absolute; inline images and what is no address come last, and as they are."""
+        addresses = [address.strip() for address in addresses]
+        joined = [self._absolute(address) for address in addresses if not _is_inline(address)]
+        real = [address for address in joined if address]
+        real = [full for address in real if (full := self._embedded.full_of.get(address))] + real
+        if not real and not _is_inline(addresses[0]):
+            self._invalid.add(addresses[0])
+        return next(filter(self._allowed, real), (real or addresses)[0])
 
-    def _source(self, image: Selector) -> str | None:
-        """The address of the largest version of an image element that the page offers."""
-        attributes = image.attrib
-        sets = [attributes[name] for name in _SOURCE_SETS if attributes.get(name)]
-        # libxml2 does not know that <source> has no end, and puts the image inside it.
-        sources = image.xpath("ancestor-or-self::picture[1]//source")
-        sets += [source.attrib[name] for source in sources for name in _SOURCE_SETS if source.attrib.get(name)]
-        best = max(filter(None, map(best_of_source_set, sets)), key=lambda candidate: candidate[0], default=None)
-        lazy = next((attributes[name] for name in _LAZY_SOURCES if attributes.get(name)), None)
-        # Where an image is loaded late, its src is a place-holder.
-        plain = lazy or attributes.get("src") or attributes.get("href")
-        if best and (best[0] > 1 or not plain):
-            return best[1]
-        return plain
+    def _allowed(self, address: str) -> bool:
+        try:
+            if self._policy is not None:
+                self._policy.check(address, image=True)
+        except AddressNotAllowed:
+            return False
+        return True
 
-    def _shown(self, address: str, uploader: str | None, uploaded_at: datetime | None) -> ShownImage:
-        if address.lstrip()[:5].lower() == "data:":
-            kind = clean_text(address.lstrip()[5:60].partition(",")[0].partition(";")[0]) or ""
-            size = len(address)
+    def _leads_on(self, element: Any) -> bool:
+        link = None if element is None else self._link_around(element)
+        target = None if link is None else self._absolute(link.get("href"))
+        return target is not None and target != self._response.url and extension(target) not in IMAGE_EXTENSIONS
+
+    def _shown(self, element: Any, address: str, embedded: Stated) -> ShownImage:
+        item = None if element is None else self._item_of(element)
+        stated = Stated(caption=self._caption(element, item))
+        for _ in range(_MOST_CLIMBED):
+            if item is None:
+                break
+            stated = stated.filled(self._said_in(item))
+            item = self._item_of(item.getparent())
+        stated = stated.filled(self._set_for_page).filled(embedded).filled(self._said_in(None))
+        said: dict[str, Any] = {**vars(stated), "leads_on": self._leads_on(element)}
+        if _is_inline(address):
+            kind = clean_text(address[5:60].partition(",")[0].partition(";")[0]) or ""
             # An inline image has no address of its own that an owner could be shown or a person could look up again.
-            trouble = f"inline image of {size} characters: it has no address to cite"
+            said["trouble"] = f"inline image of {len(address)} characters: it has no address to cite"
             name = f"data:{kind};sha256={sha256_of(address.encode('utf-8', 'surrogatepass'))}"
-            return ShownImage(name, uploader, uploaded_at, trouble=trouble, ignored=size <= SMALL_DATA_URI)
-        joined = self._join(self._base, address)
-        if joined is None:
-            return ShownImage(clean_text(address) or "", uploader, uploaded_at, trouble="no valid address")
-        return ShownImage(joined, uploader, uploaded_at)
+            return ShownImage(name, **said, ignored=_is_small(address))
+        if address in self._invalid:
+            return ShownImage(clean_text(address) or "", **said, trouble="no valid address")
+        return ShownImage(address, **said)
 
-    def _told_by(self, item: Selector | None) -> tuple[str | None, datetime | None]:
-        """Uploader and upload date: by the item, else by the page."""
-        return (
-            self._looked_up(item, self._select.uploader, _name),
-            self._looked_up(item, self._select.uploaded_at, _date),
-        )
+    def _caption(self, element: Any, item: Any) -> str | None:
+        """The text below an image, else the one that is shown in its place."""
+        for caption in self._found(_CAPTION).get(item, []) if item is not None else []:
+            if text := clean_text(_text(caption[1]), CAPTION_LENGTH):
+                return text
+        if element is None:
+            return None
+        inner = next((one for one in islice(element.iter(), _MOST_TEXTS) if one.tag == "img"), None)
+        said = (place.get(name) for place in (element, inner) if place is not None for name in ("alt", "title"))
+        return next((text for one in said if (text := clean_text(one, CAPTION_LENGTH))), None)
 
-    def _looked_up(self, item: Selector | None, selectors: Sequence[str], read: Any) -> Any:
-        for place in [self._root] if item is None else [item, self._root]:
-            for selector in selectors:
-                for element in place.css(selector):
-                    # What another item says is said of another image.
-                    if place is self._root and self._item_of(element.root) is not None:
-                        continue
-                    if (value := read(element)) is not None:
-                        return value
+    @cached_property
+    def _set_for_page(self) -> Stated:
+        """What selectors of the site's own find outside all items."""
+        said = self._said_in(None)
+        names = self._select.model_fields_set
+        stated = Stated()
+        if "uploader" in names:
+            stated = stated.filled(Stated(uploader=said.uploader, uploader_url=said.uploader_url))
+        if "uploaded_at" in names:
+            stated = stated.filled(Stated(uploaded_at=said.uploaded_at, uploaded_at_source=said.uploaded_at_source))
+        return stated
+
+    def _said_in(self, item: Any) -> Stated:
+        """What an item says that no item inside it says; None: what is said outside all items.
+
+        What another item says is said of another image.
+        """
+        if item not in self._said_by:
+            uploader = self._value(item, self._select.uploader, _name)
+            date = self._value(item, self._select.uploaded_at, _date)
+            licence = self._value(
+                item, _LICENCE, lambda element: web_address(self._base, element.get("href"), TEXT_LENGTH)
+            )
+            self._said_by[item] = Stated(
+                uploader=uploader and uploader[1],
+                uploader_url=uploader and web_address(self._base, _link_of(uploader[2], item)),
+                uploaded_at=date and date[1],
+                uploaded_at_source=date and clean_text(date[0]),
+                licence=licence and licence[1],
+            )
+        return self._said_by[item]
+
+    def _value(self, item: Any, selectors: Sequence[str], read: Any) -> Any:
+        """(selector, value, element) of the first element that `read` makes a value of; None: there is none."""
+        for selector, element in self._found(tuple(selectors)).get(item, []):
+            if (value := read(element)) is not None:
+                return selector, value, element
         return None
+
+    def _found(self, selectors: tuple[str, ...]) -> dict[Any, list[tuple[str, Any]]]:
+        """By item, what selectors find in it and in no item inside it: (selector, element), in the selectors' order.
+
+        Each selector is run once for all items: they may stand inside each other a thousand deep.
+        """
+        if selectors not in self._finds:
+            finds: dict[Any, list[tuple[str, Any]]] = {}
+            for selector in selectors:
+                tried: Counter[Any] = Counter()
+                for element in self._elements(selector):
+                    item = self._item_of(element)
+                    tried[item] += 1
+                    if tried[item] <= _MOST_TRIED:
+                        finds.setdefault(item, []).append((selector, element))
+            self._finds[selectors] = finds
+        return self._finds[selectors]
 
     def links(self, selectors: Sequence[str]) -> Iterator[str]:
         """Addresses of further pages, absolute; files that are no pages are left out, doubles are not."""
         for element in self._first(selectors):
-            links: Iterable[Selector] = [element] if "href" in element.attrib else element.css("a[href]")
+            links: Iterable[Any] = [element] if "href" in element.attrib else element.iter("a")
             for link in links:
-                joined = self._join(self._base, link.attrib.get("href", ""))
-                if joined and urlsplit(joined).scheme in {"http", "https"} and _extension(joined) not in _NO_PAGES:
+                joined = self._absolute(link.get("href", ""))
+                if joined and urlsplit(joined).scheme in {"http", "https"} and extension(joined) not in _NO_PAGES:
                     yield joined
 
 
@@ -222,17 +330,61 @@ def _parsed(text: str) -> tuple[Selector, bool]:
     return Selector(root=etree.fromstring(b"<html/>", parser=parser) if root is None else root, type="html"), cut_short
 
 
-def _extension(address: str) -> str:
-    path = address.strip().partition("#")[0].partition("?")[0]
-    return path.rpartition("/")[2].rpartition(".")[2].lower() if "." in path.rpartition("/")[2] else ""
+def _is_inline(address: str) -> bool:
+    return address[:5].lower() == "data:"
 
 
-def _name(element: Selector) -> str | None:
-    content = element.attrib.get("content")
-    return clean_text(content) or clean_text(" ".join(element.xpath(".//text()").getall()[:20]))
+def _is_elsewhere(address: str) -> bool:
+    """Not empty and no fragment: both would be the page itself."""
+    return address.strip()[:1] not in {"", "#"}
 
 
-def _date(element: Selector) -> datetime | None:
-    attributes = element.attrib
-    said = (attributes.get("datetime"), attributes.get("content"), " ".join(element.xpath(".//text()").getall()[:20]))
+def _is_small(address: str) -> bool:
+    return _is_inline(address) and len(address) <= SMALL_DATA_URI
+
+
+def _is_image_file(link: Any) -> bool:
+    address = link.get("href", "").strip()
+    return extension(address) in IMAGE_EXTENSIONS and not _is_inline(address)
+
+
+def _is_link(element: Any) -> bool:
+    return element.tag == "a" and "href" in element.attrib
+
+
+def _nearest(element: Any, fits: Callable[[Any], bool], known: dict[Any, Any]) -> Any:
+    """The nearest of an element and what it stands in that fits; None: none does. `known` is what was found before."""
+    passed = []
+    while element is not None and element not in known:
+        passed.append(element)
+        if fits(element):
+            known[element] = element
+            break
+        element = element.getparent()
+    found = None if element is None else known[element]
+    known.update(dict.fromkeys(passed, found))
+    return found
+
+
+def _link_of(name: Any, item: Any) -> str | None:
+    """Where the link around a name leads, or the one in it. A link around a picture leads to the picture."""
+    for element in islice(chain([name], name.iterancestors()), _MOST_CLIMBED):
+        if element is item and element is not name:
+            break
+        if _is_link(element):
+            pictured = any(inner.tag in {"img", "picture"} for inner in islice(element.iter(), _MOST_TEXTS))
+            return None if pictured else element.get("href")
+    return next((inner.get("href") for inner in islice(name.iter(), _MOST_TEXTS) if _is_link(inner)), None)
+
+
+def _text(element: Any) -> str:
+    return " ".join(islice(element.itertext(), _MOST_TEXTS))
+
+
+def _name(element: Any) -> str | None:
+    return clean_text(element.get("content")) or clean_text(_text(element))
+
+
+def _date(element: Any) -> datetime | None:
+    said = (element.get("datetime"), element.get("content"), _text(element))
     return next((date for text in said if (date := parse_date(text)) is not None), None)

@@ -131,8 +131,7 @@ class LandingPipeline:
         if not spider.tally.broken:
             self._commit()
             if not spider.job.dry_run:
-                # A cursor may not pass by what could not be had.
-                notes = spider.notes if not spider.has_unsettled and reason == FINISHED else {}
+                notes = spider.notes_to_keep(finished=reason == FINISHED)
                 spider.state.commit(pages=spider.take_open_pages(), notes=notes)
         self._writer.finish(stats)
         self._writer.__exit__(None, None, None)

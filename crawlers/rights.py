@@ -16,10 +16,10 @@ from lxml import etree  # type: ignore[import-untyped]
 from PIL import Image, ImageFile, IptcImagePlugin
 from PIL.ExifTags import Base as ExifTag
 
-from crawlers.texts import clean_text, web_address
+from crawlers.texts import TEXT_LENGTH, clean_text, web_address
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
-_HEAD = 2**20
+_HEAD = 2**19
 """Bytes. JPEG and PNG have their metadata before the pixels; of a file of nothing but metadata this much is read."""
 _HEADED = (b"\xff\xd8", b"\x89PNG")
 
@@ -41,7 +41,7 @@ _STATEMENTS = (f"{_RIGHTS}UsageTerms", f"{_DC}rights", f"{_PLUS}CopyrightOwnerNa
 
 
 def stated_rights(data: bytes) -> str | None:
-    """Licence or rights that the file itself states: an address, else one line; None: none, or nothing that is readable.
+    """Licence or rights that the file itself states: an address, else one line; None: none that can be read.
 
     The first there is of: a licence's address (cc:license, xmpRights:WebStatement, plus:LicensorURL), its terms
     (xmpRights:UsageTerms), a notice (dc:rights, plus:CopyrightOwnerName, IPTC 2:116, EXIF Copyright), a credit
@@ -96,7 +96,7 @@ def _in_xmp(packet: Any, addresses: tuple[str, ...], statements: tuple[str, ...]
     descriptions = [] if graph is None else graph.findall(f"{_RDF}Description")
     for name in addresses:
         for text in (text for described in descriptions for text in _values(described, name)):
-            if address := web_address("", text):
+            if address := web_address("", text, TEXT_LENGTH):
                 return address
     for name in (*statements, *addresses):
         for text in (text for described in descriptions for text in _values(described, name)):

@@ -18,11 +18,14 @@ from scrapy.crawler import AsyncCrawlerProcess
 from scrapy.settings import Settings
 from scrapy.utils.misc import load_object
 
-from copywatch.crawl import CrawlJob
+from copywatch.crawl import CrawlJob, note_death
 from copywatch.crawl_state import StateFile
+from copywatch.errors import MachineError
+from copywatch.lake.landing import part_folder
 from copywatch.sites import Site
 from crawlers import settings as project
 from crawlers.addresses import AddressPolicy
+from crawlers.browser import browser_settings
 from crawlers.items import now
 
 _SPIDERS = {
@@ -82,7 +85,11 @@ def die_with(parent: int) -> None:
 
 
 def site_settings(job: CrawlJob, site: Site, policy: AddressPolicy) -> Settings:
-    """Scrapy's settings for one site: the project's, and what `sites.yaml` and the settings say."""
+    """Scrapy's settings for one site: the project's, and what `sites.yaml` and the settings say.
+
+    Raises:
+        MachineError: its pages need a browser, and there is none.
+    """
     return Settings(
         {
             **project.as_dict(),
@@ -92,8 +99,10 @@ def site_settings(job: CrawlJob, site: Site, policy: AddressPolicy) -> Settings:
             "DOWNLOAD_MAXSIZE": job.max_image_bytes,
             "DOWNLOAD_DELAY": site.delay_seconds,
             "CONCURRENT_REQUESTS_PER_DOMAIN": site.concurrency,
+            "AUTOTHROTTLE_TARGET_CONCURRENCY": site.concurrency,
             "AUTOTHROTTLE_START_DELAY": site.delay_seconds,
             "CLOSESPIDER_TIMEOUT": job.site_seconds,
+            **browser_settings(job, site),
         }
     )
 
@@ -137,7 +146,11 @@ def main(arguments: list[str]) -> int:
     job = CrawlJob.model_validate_json(Path(arguments[0]).read_text(encoding="utf-8"))
     die_with(job.parent)
     site = Site.model_validate(job.site)
-    process = AsyncCrawlerProcess(site_settings(job, site, AddressPolicy.of(site)))
+    try:
+        process = AsyncCrawlerProcess(site_settings(job, site, AddressPolicy.of(site)))
+    except MachineError as error:
+        note_death(part_folder(job.landing, job.run, site.name), str(error), now())
+        return 1
     # Scrapy's reports of each step are not for the task's log; each page or image that fails is a row.
     logging.getLogger("scrapy").setLevel(logging.WARNING)
     logging.getLogger("scrapy.core.downloader.handlers.http11").setLevel(logging.ERROR)

@@ -14,10 +14,12 @@ DOWNLOAD_HANDLERS: dict[str, str | None] = {"data": None, "file": None, "ftp": N
 
 DOWNLOADER_MIDDLEWARES: dict[str, int | None] = {
     "crawlers.middlewares.AddressGuard": 50,
-    "crawlers.middlewares.RobotsRules": 100,
+    "crawlers.manners.RobotsRules": 100,
     "crawlers.middlewares.PatientRetry": 550,
+    "crawlers.manners.Breaker": 560,
     "crawlers.middlewares.BoundedDecompression": 590,
     "crawlers.middlewares.BoundedRedirects": 600,
+    "crawlers.manners.Bandwidth": 900,
     "scrapy.downloadermiddlewares.offsite.OffsiteMiddleware": None,
     "scrapy.downloadermiddlewares.robotstxt.RobotsTxtMiddleware": None,
     "scrapy.downloadermiddlewares.httpauth.HttpAuthMiddleware": None,
@@ -48,6 +50,11 @@ EXTENSIONS: dict[str, int | None] = {
     "scrapy.extensions.feedexport.FeedExporter": None,
     "scrapy.extensions.memdebug.MemoryDebugger": None,
     "scrapy.extensions.spiderstate.SpiderState": None,
+    "scrapy.extensions.throttle.AutoThrottle": None,
+    "crawlers.manners.PoliteThrottle": 0,
+    # Against answers that have no end where no size is counted, such as headers.
+    "scrapy.extensions.memusage.MemoryUsage": None,
+    "crawlers.memory.ResidentMemory": 0,
 }
 TELNETCONSOLE_ENABLED = False
 REMOTE_CONTROL_ENABLED = False
@@ -61,9 +68,9 @@ DUPEFILTER_CLASS = "scrapy.dupefilters.BaseDupeFilter"
 SCHEDULER_MEMORY_QUEUE = "scrapy.squeues.FifoMemoryQueue"
 
 CONCURRENT_REQUESTS = 16
-CONCURRENT_REQUESTS_PER_DOMAIN = 4
+# How many of them to one host, the site says (`crawlers.run`). AutoThrottle only ever adds to a site's delay: when a
+# host needs `latency` seconds to answer, requests are `latency / concurrency` apart.
 AUTOTHROTTLE_ENABLED = True
-AUTOTHROTTLE_TARGET_CONCURRENCY = 2.0
 AUTOTHROTTLE_MAX_DELAY = 30.0
 # A site's delay is the least time between two requests, not their mean.
 DOWNLOAD_DELAY_JITTER = 0.0
@@ -72,6 +79,8 @@ REDIRECT_MAX_TIMES = 5
 RETRY_TIMES = 2
 RETRY_BACKOFF_SECONDS = 1.0
 RETRY_LONGEST_WAIT_SECONDS = 30.0
+# So many without a usable answer in a row, and a host is not asked any more.
+BREAKER_REQUESTS = 20
 
 COOKIES_ENABLED = False
 HTTPPROXY_ENABLED = False
@@ -82,8 +91,6 @@ REFERRER_POLICY = "strict-origin-when-cross-origin"
 DOWNLOAD_VERIFY_CERTIFICATES = False
 DOWNLOAD_WARNSIZE = 0
 
-# Against answers that have no end where no size is counted, such as headers.
-EXTENSIONS = {"scrapy.extensions.memusage.MemoryUsage": None, "crawlers.memory.ResidentMemory": 0}
 MEMUSAGE_LIMIT_MB = 2048
 MEMUSAGE_CHECK_INTERVAL_SECONDS = 2.0
 

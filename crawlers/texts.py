@@ -13,6 +13,7 @@ from w3lib.url import safe_url_string
 
 from crawlers.addresses import LONGEST_URL
 
+IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "gif", "webp", "bmp", "tif", "tiff", "avif"})
 TEXT_LENGTH = 200
 CAPTION_LENGTH = 500
 """Characters, as in `FetchedAddress.caption`."""
@@ -45,12 +46,20 @@ def absolute_address(base: str, address: str) -> str | None:
         return None
 
 
-def web_address(base: str, address: str | None) -> str | None:
-    """An http or https address, as `absolute_address` gives it, of at most `LONGEST_URL` characters; else None."""
-    if not address or len(address) > LONGEST_URL:
+def extension(address: str) -> str:
+    """What follows the last dot of an address's file name, in lower case; "" for a wiki's page about a file."""
+    name = address.strip().partition("#")[0].partition("?")[0].rpartition("/")[2]
+    if ":" in name or "%3a" in name.lower():
+        return ""  # File:Cat.jpg, Datei:Katze.jpg
+    return name.rpartition(".")[2].lower() if "." in name else ""
+
+
+def web_address(base: str, address: str | None, length: int = LONGEST_URL) -> str | None:
+    """An http or https address, as `absolute_address` gives it, of at most `length` characters; else None."""
+    if not address or len(address) > length:
         return None
     joined = absolute_address(base, address)
-    if joined is None or len(joined) > LONGEST_URL:
+    if joined is None or len(joined) > length:
         return None
     parts = urlsplit(joined)
     return joined if parts.scheme in {"http", "https"} and parts.netloc else None

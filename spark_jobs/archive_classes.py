@@ -55,6 +55,7 @@ def rehearse(spark: SparkSession, data_dir: Path, prepared_dir: Path) -> int:
         for name, data in (("copy", copy), ("other", other), ("broken", b"GIF89a")):
             row = {"run": "crawl", "site": "site", "page_url": "page", "image_url": name, "crawled_at": now}
             writer.write({**row, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "bytes": data})
+        writer.write({**row, "image_url": "known", "sha256": "0" * 64})
         writer.finish({"outcome": "finished", "started_at": now, "finished_at": now})
     threshold = built_in_threshold("mao", config).value
     fingerprint_intake(spark, "intake", extraction, threshold, config)

@@ -7,6 +7,7 @@ What the jobs `match_images`, `match_seen` and `fingerprint_images` share. `pair
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
@@ -85,10 +86,18 @@ def looked_up(sightings: DataFrame, coverage: float) -> DataFrame:
     return sightings.select(*OF_SIGHTING, f.explode(tags("tags")).alias("search_tag"))
 
 
-def shards_of_tags(protected: DataFrame, rule: Rule) -> dict[str, int]:
-    """Into how many shards the protected images of each tag are split: one row a tag is collected."""
-    counts = protected.groupBy("tag").count().collect()
-    return {row["tag"]: -(-row["count"] // SHARD_ROWS[rule]) for row in counts}
+def images_of_tags(protected: DataFrame) -> tuple[Counter[str], Counter[str]]:
+    """How many protected images each tag has, with views and without: two rows a tag are collected, at most."""
+    counts = protected.groupBy("tag", f.expr(HAS_VIEWS).alias("seeing")).count().collect()
+    seeing, blind = (
+        Counter({row["tag"]: row["count"] for row in counts if row["seeing"] is one}) for one in (True, False)
+    )
+    return seeing, blind
+
+
+def shards_of_tags(images: Mapping[str, int], rule: Rule) -> dict[str, int]:
+    """Into how many shards the protected images of each tag are split."""
+    return {tag: -(-count // SHARD_ROWS[rule]) for tag, count in images.items()}
 
 
 def pairs_in_tags(
@@ -155,26 +164,24 @@ def all_pairs(sightings: DataFrame, protected: DataFrame, terms: Terms, coverage
     """
     queries = looked_up(sightings, coverage)
     found = pairs_of_same_files(sightings, protected, terms)
+    images, images_without = images_of_tags(protected)
+    every = shards_of_tags(images + images_without, Rule.PAPER)
     if terms.rule is Rule.PAPER:
-        shards = shards_of_tags(protected, Rule.PAPER)
-        return found.union(pairs_in_tags(queries, protected, terms, Rule.PAPER, shards))
+        return found.union(pairs_in_tags(queries, protected, terms, Rule.PAPER, every))
     seeing, blind = protected.where(HAS_VIEWS), protected.where(f"NOT {HAS_VIEWS}")
     with_views = queries.where(HAS_VIEWS)
-    shards = shards_of_tags(seeing, Rule.RESCORED)
-    found = found.union(pairs_in_tags(with_views, seeing, terms, Rule.RESCORED, shards))
-    shards = shards_of_tags(blind, Rule.PAPER)
-    if shards:
+    found = found.union(pairs_in_tags(with_views, seeing, terms, Rule.RESCORED, shards_of_tags(images, Rule.RESCORED)))
+    if shards := shards_of_tags(images_without, Rule.PAPER):
         log.warning(
             "protected images without views, of tags %s, fingerprinted by an earlier version: compared by the paper's "
             "rule, upright only",
             ", ".join(sorted(shards)),
         )
         found = found.union(pairs_in_tags(with_views, blind, terms, Rule.PAPER, shards))
-    without = queries.where(f"NOT {HAS_VIEWS}")
-    if not without.isEmpty():
+    if not sightings.where(f"NOT {HAS_VIEWS}").isEmpty():
         log.warning("sightings without views, fingerprinted by an earlier version: compared by the paper's rule")
-        shards = shards_of_tags(protected, Rule.PAPER)
-        found = found.union(pairs_in_tags(without, protected, terms, Rule.PAPER, shards))
+        without = queries.where(f"NOT {HAS_VIEWS}")
+        found = found.union(pairs_in_tags(without, protected, terms, Rule.PAPER, every))
     return found
 
 

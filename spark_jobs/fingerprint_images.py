@@ -100,7 +100,7 @@ def made_of_bytes(rows: DataFrame) -> DataFrame:
 
 
 def with_known_bytes(spark: SparkSession, images: DataFrame, extraction: Extraction, config: Settings) -> DataFrame:
-    """A crawl's rows of `fingerprinted` (persisted), those without bytes of their own made whole by `of_known_bytes`."""
+    """A crawl's rows of `fingerprinted` (persisted), made whole by `of_known_bytes` where they had no bytes."""
     lacks = f.col("fingerprint").isNull() & f.col("reason").isNull()
     repeated, own = images.where(lacks), images.where(~lacks)
     if not repeated.count():

@@ -14,7 +14,7 @@ import argparse
 import logging
 from datetime import UTC, datetime
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as f
 
 from copywatch.features.itq import IDENTITY as CODES
@@ -59,13 +59,16 @@ def match_run(
     # Rows of another version are neither compared nor replaced: they are all that is left of their sightings.
     comparable = (f.col("run") == run) & (f.col("algorithm") == version)
     only = f"algorithm = '{version}'"
-    seen = delta.read(spark, config.warehouse, SEEN).where(comparable)
+    detected, seen = (delta.read(spark, config.warehouse, one).where(comparable) for one in (DETECTED, SEEN))
+    of_sighting = Window.partitionBy("sighting_id")
     # Checkpoints, not caches: Spark computes a cached table anew when one of the tables it came from is written to.
     sightings = (
-        delta.read(spark, config.warehouse, DETECTED)
-        .where(comparable)
-        .unionByName(seen)
-        .dropDuplicates(["sighting_id"])
+        detected.withColumn("was_seen", f.lit(False))
+        .unionByName(seen.withColumn("was_seen", f.lit(True)))
+        .withColumn("rank", f.row_number().over(of_sighting.orderBy("was_seen")))
+        .withColumn("was_seen", f.max("was_seen").over(of_sighting))
+        .where("rank = 1")
+        .drop("rank")
         .localCheckpoint()
     )
     protected = compared(in_force(delta.read(spark, config.warehouse, PROTECTED), version, now))
@@ -88,7 +91,7 @@ def match_run(
     write_matches(spark, rows, config.warehouse, run, version)
     different = sightings.join(in_play, "sighting_id", "left_anti")
     playing = sightings.join(in_play, "sighting_id", "left_semi")
-    returning = seen.join(in_play, "sighting_id", "left_semi").localCheckpoint()
+    returning = playing.where("was_seen")
     moves_back = not returning.isEmpty()
     # Order matters: a sighting stands in the one table before it leaves the other, whichever way it goes.
     delta.replace_run(

@@ -100,6 +100,8 @@ def take_out(spark: SparkSession, rows: DataFrame, warehouse: str, source: Table
 
 def move(spark: SparkSession, ids: DataFrame, version: str, warehouse: str, source: Table, target: Table) -> int:
     """Move sightings from one table to the other; returns how many rows. They are in both before they leave the one."""
+    if ids.isEmpty():
+        return 0
     rows = (
         delta.read(spark, warehouse, source)
         .where(f.col("algorithm") == version)
@@ -128,7 +130,8 @@ def match_seen(
         delta.read(spark, config.warehouse, one).where(f.col("algorithm") == version) for one in (DETECTED, SEEN)
     ]
     sightings = of_version[0].unionByName(of_version[1])
-    newcomers = protected.where(f.col("run") == run)
+    # A checkpoint: few rows, which are counted and collected, of a table that holds all images.
+    newcomers = protected.where(f.col("run") == run).localCheckpoint()
     streamed = pairs_with_newcomers(sightings.select(*OF_SIGHTING), newcomers, terms, config.tag_coverage)
     pairs = distinct_pairs(streamed).localCheckpoint()
     standing = delta.read(spark, config.warehouse, MATCHES).where(f.col("algorithm").isin(version, CODES))

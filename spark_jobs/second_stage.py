@@ -142,7 +142,7 @@ def verification_counts(found: DataFrame) -> list[dict[str, object]]:
     said = f.coalesce("verification", f.lit("not verified"))
     alone = f.sum((f.col("rule") == FOUND_BY_RULE).cast("int"))
     rows = found.groupBy(said.alias("verification")).agg(f.count("*").alias("pairs"), alone.alias("second stage alone"))
-    return [row.asDict() for row in rows.orderBy("verification").collect()]
+    return sorted((row.asDict() for row in rows.collect()), key=lambda row: row["verification"])
 
 
 def _with_nulls(rows: DataFrame, names: list[str]) -> DataFrame:

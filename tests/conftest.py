@@ -116,6 +116,20 @@ def ledger_url(postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     engine.dispose()
 
 
+def for_many_jobs(properties: str) -> str:
+    """Spark's defaults as set-up wrote them, but for one JVM that runs hundreds of jobs on tables of a few rows."""
+    # The better compiler pays off after some ten jobs. Statistics of files and plans that are made anew at each shuffle
+    # never do: no table here has files to skip or partitions to join.
+    quick = {
+        "spark.sql.adaptive.enabled": "false",
+        "spark.databricks.delta.stats.collect": "false",
+        "spark.databricks.delta.snapshotPartitions": "1",
+    }
+    kept = [line for line in properties.splitlines() if line.split(" ", 1)[0] not in quick]
+    lines = [*kept, *(f"{key} {value}" for key, value in quick.items())]
+    return "\n".join(lines).replace("-XX:TieredStopAtLevel=1", "") + "\n"
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The one Spark session of the test run, `local[2]`, with the Delta jars that set-up prepared."""
@@ -123,7 +137,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     from copywatch.settings import load_settings
 
     prepared = load_settings().prepared_dir
-    if not (prepared / "spark" / "spark.properties").exists():
+    properties = prepared / "spark" / "spark.properties"
+    if not properties.exists():
         pytest.skip(f"Delta's jars are not prepared below {prepared}; run 'make setup' once")
     from pyspark.sql import SparkSession
 
@@ -131,7 +146,11 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     with pytest.MonkeyPatch.context() as environment:
         for name, value in job_environment(prepared).items():
             environment.setenv(name, value)
-        environment.chdir(tmp_path_factory.mktemp("spark"))
+        folder = tmp_path_factory.mktemp("spark")
+        environment.chdir(folder)
+        own = folder / "spark.properties"
+        own.write_text(for_many_jobs(properties.read_text(encoding="utf-8")), encoding="utf-8")
+        environment.setenv("PYSPARK_SUBMIT_ARGS", f"--properties-file {own} pyspark-shell")
         session = SparkSession.builder.master("local[2]").appName("tests").getOrCreate()
         yield session
         session.stop()

@@ -204,16 +204,32 @@ def gallery(tmp_path: Path) -> Iterator[str]:
 
 def test_crawl_takes_a_page_address(gallery: str) -> None:
     """Without any file; a private address only when it is said to be wanted."""
-    found = run_json("crawl", gallery, "--allow-private")
-    images = {image["image_url"].rsplit("/", 1)[1]: image for image in found["images"]}
+    found = run_json("crawl", gallery, "--internal", "--source", "page")
+    images = {image["image_url"].rsplit("/", 1)[1]: image for image in found["items"]}
     assert images["a.jpg"]["uploader"] == "Mira"
     assert images["a.jpg"]["uploaded_at"].startswith("2026-01-02 03:04:05")
     assert images["a.jpg"]["outcome"] == "fetched"
     assert "404" in images["gone.jpg"]["outcome"]
-    assert (found["crawl"]["images_fetched"], found["crawl"]["images_failed"]) == (1, 1)
-    assert "not allowed" in run_json("crawl", gallery, status=1)["crawl"]["error"]
+    assert (found["stats"]["images_new"], found["stats"]["rejected"]) == (1, {"HTTP error": 1})
+    assert (found["stats"]["source"], found["error"]) == ("page", None)
+    assert "not allowed" in run_json("crawl", gallery, "--source", "page", status=1)["error"]
 
 
+def test_crawl_remembers_in_its_state_folder(gallery: str, tmp_path: Path) -> None:
+    """What is new, as a dry run and the crawl after it say; then nothing is. Each crawl's shards stay."""
+    own = ("crawl", gallery, "--internal", "--state", tmp_path / "state", "--landing", tmp_path / "landing")
+    listed = run_json(*own, "--dry-run")
+    assert listed["stats"]["source"] == "gallery"
+    assert [item["outcome"] for item in listed["items"]] == ["listed", "listed"]
+    first, second = run_json(*own), run_json(*own)
+    assert (first["stats"]["images_new"], second["stats"]["images_new"]) == (1, 0)
+    assert second["stats"]["images_known"] == 2
+    assert second["stats"]["requests"] < first["stats"]["requests"]
+    assert len(list((tmp_path / "landing").glob("by-hand-*/*/*.parquet"))) == 2
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("ledger_url")
 def test_crawl_takes_a_site_of_a_file(gallery: str, tmp_path: Path) -> None:
     """By its name; an unknown one is told with those that there are."""
     sites = tmp_path / "sites.yaml"
@@ -229,7 +245,7 @@ def test_crawl_of_a_site_that_is_down_says_so() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{held.getsockname()[1]}/"
-    assert run_json("crawl", address, "--allow-private", status=1)["crawl"]["error"]
+    assert run_json("crawl", address, "--internal", status=1)["error"]
 
 
 def test_check_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,10 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("MAX_IMAGE_BYTES", "0"),
         ("MAX_IMAGE_BYTES", "32MB"),
         ("MAX_IMAGE_PIXELS", "-5"),
+        ("CRAWL_CONTACT", "somebody here"),
+        ("CRAWL_CONTACT", "a@b.example\r\nX-Forged: 1"),
+        ("CRAWL_USER_AGENT", "Copywatch\r\nX-Forged: 1"),
+        ("CRAWL_USER_AGENT", ""),
         ("CRAWL_TIMEOUT_SECONDS", "0"),
         ("CRAWL_SITE_SECONDS", "-1"),
         ("SHARD_BYTES", "0"),
@@ -111,3 +115,17 @@ def test_settings_do_not_change_under_anyone():
 
 def test_every_setting_is_described():
     assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "contact"),
+    [
+        ({}, "alerts@copywatch.invalid"),
+        ({"MAIL_FROM": "Watch <watch@yours.example>"}, "watch@yours.example"),
+        ({"MAIL_FROM": "w@y.example", "CRAWL_CONTACT": " https://yours.example/bot "}, "https://yours.example/bot"),
+    ],
+)
+def test_the_crawler_says_how_to_reach_us(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], contact: str):
+    for name, value in given.items():
+        monkeypatch.setenv(f"COPYWATCH_{name}", value)
+    assert load_settings().crawl_user_agent == f"Copywatch/0.1 (image copyright monitoring; +{contact})"

@@ -133,5 +133,5 @@ def test_any_address_is_a_site_or_an_error_of_ours(text: str) -> None:
             site = site_of_address(address)
         except SitesFileError:
             continue
-        assert site.kind == "page"
+        assert site.kind == "auto"
         assert site.hosts

@@ -55,6 +55,9 @@ class Listing:
     cut_short: str | None = None
     """Why what is here may not be all of it; None: it is."""
 
+    instead: dict[str, str] = field(default_factory=dict)
+    """By the address of an image: another file of it, for where the source does not serve the first."""
+
     pages: list[Any] = field(default_factory=list)
     """Of a sitemap: pages or further sitemaps, `sitemap.Listed`."""
 

@@ -151,3 +151,15 @@ def _images(entry: Any, page: str, lastmod: str | None) -> Iterator[Showing]:
 def has_images(body: bytes) -> bool:
     """Whether a sitemap uses the image extension, by its beginning: enough to choose the kind of source."""
     return re.search(rb"<(?:[A-Za-z0-9_.-]{1,40}:)?image[\s>]", body) is not None
+
+
+def is_one(body: bytes) -> bool:
+    """Whether a document's first element is a sitemap's."""
+    return (
+        re.match(
+            rb"(?:\xef\xbb\xbf)?(?:\s|<\?.{0,500}?\?>|<!--.{0,2000}?-->)*<(?:urlset|sitemapindex)[\s>]",
+            body[:5000],
+            re.DOTALL,
+        )
+        is not None
+    )

@@ -22,10 +22,10 @@ from crawlers.texts import clean_text, parse_date
 LARGEST_PAGE = 100
 ROUTE = "/wp/v2/media"
 
-# Nested names are understood since 5.3, which is also the first version that scales originals down.
+# Of media_details only original_image is read, but WordPress (6.1) gives it whole or not at all.
 _FIELDS = (
     "id,date_gmt,modified_gmt,link,post,author,caption,title,media_type,mime_type,source_url,"
-    "media_details.original_image,_links.author,_embedded"
+    "media_details,_links.author,_embedded"
 )
 
 
@@ -69,6 +69,7 @@ def read_listing(body: bytes, address: str, *, total: str | None = None, pages: 
         said = clean_text(text_at(entries, "message")) or clean_text(text_at(entries, "code"))
         raise NotAListing(said or f"no list of media, but {type(entries).__name__}")
     showings, unusable, changes = [], 0, []
+    instead = {}
     for entry in entries[: 2 * LARGEST_PAGE]:
         if text_at(entry, "media_type") not in (None, "image"):
             continue
@@ -77,6 +78,8 @@ def read_listing(body: bytes, address: str, *, total: str | None = None, pages: 
             unusable += 1
             continue
         showings.append(showing)
+        if (scaled := address_of(address, text_at(entry, "source_url"))) and scaled != showing.shown.address:
+            instead[showing.shown.address] = scaled
         changed = parse_date(text_at(entry, "modified_gmt")) or showing.shown.uploaded_at
         changes.extend([changed] if changed else [])
     if unusable and not showings:
@@ -85,7 +88,7 @@ def read_listing(body: bytes, address: str, *, total: str | None = None, pages: 
     current = number_at(dict(parse_qsl(urlsplit(address).query)), "page") or 1
     more = current < last if last is not None else len(entries) >= LARGEST_PAGE
     following = page_after(address) if more and entries else None
-    return Listing(showings, following, number_at([total], 0), unusable, min(changes, default=None))
+    return Listing(showings, following, number_at([total], 0), unusable, min(changes, default=None), instead=instead)
 
 
 def is_end(body: bytes) -> bool:

@@ -166,6 +166,10 @@ class SiteSpider(Spider):
         """Whether there are images that a later crawl must ask for again."""
         return bool(self._unsettled - self._refused)
 
+    def notes_to_keep(self, *, finished: bool) -> Mapping[str, object]:
+        """At the end: what the source wants to remember. A cursor may not pass by what could not be had."""
+        return self.notes if finished and not self.has_unsettled else {}
+
     def take_complete_pages(self) -> list[PageState]:
         """Pages that may be remembered now; each is given once."""
         pages, self._complete_pages = self._complete_pages, []
@@ -281,6 +285,12 @@ class SiteSpider(Spider):
                 suspects.append((self._showings.get(known.url_hash) or Showing(known.page_url, 1, shown), known))
         for showing, known in suspects[: max(left, len(self._to_check))]:
             if monotonic() > self.deadline or self._refusal_of(showing.shown):
+                continue
+            said = showing.shown.source_hash
+            if said and known.source_hash and said != known.source_hash:
+                # No validator tells more: the bytes are others.
+                self._unsettled.add(known.url_hash)
+                yield self._image_request(showing.shown.address, known.url_hash, showing)
                 continue
             yield Request(
                 showing.shown.address,

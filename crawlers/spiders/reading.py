@@ -172,7 +172,7 @@ class ReadingSpider(SiteSpider):
             yield self._page_row(response.url, found_on, False, broken, response)
 
     def _read_content(self, response: TextResponse, found_on: str, depth: int) -> Output:
-        page = Page(response, self.site.select)
+        page = Page(response, self.site.select, self.policy)
         images = [shown for shown in page.images() if not shown.ignored]
         links = list(dict.fromkeys(url for url in self.further_pages(page) if self.is_own(url)))
         digest = _listed_digest([shown.address for shown in images], links)
@@ -184,12 +184,12 @@ class ReadingSpider(SiteSpider):
             yield from self.ask(url, self.read_page, found_on=response.url, depth=depth + 1)
         self.tally.pages += 1
         if page.cut_short:
-            raise ValueError("its elements are nested too deep; what follows them is not read")
+            raise ValueError(page.cut_short)
         at = now()
         self.note_page(
             PageState(
                 url_hash=_asked_digest(response),
-                url=_asked_address(response),
+                url=asked_address(response),
                 found_on=found_on[:LONGEST_URL],
                 depth=depth,
                 **validators_of(response),
@@ -216,7 +216,7 @@ class ReadingSpider(SiteSpider):
         self.note_page(
             PageState(
                 url_hash=_asked_digest(response),
-                url=_asked_address(response),
+                url=asked_address(response),
                 found_on=found_on[:LONGEST_URL],
                 depth=depth,
                 visited_at=now(),
@@ -258,7 +258,7 @@ class ReadingSpider(SiteSpider):
 
     def _linked_image(self, response: Response, found_on: str) -> Output:
         """A link that looked like one to a page and led to an image."""
-        shown = ShownImage(_asked_address(response), uploader=None, uploaded_at=None)
+        shown = ShownImage(asked_address(response), uploader=None, uploaded_at=None)
         digest = self.digest_of(shown)
         self._note_gone(response, found_on, 0)
         if digest in self._images_seen:
@@ -272,14 +272,15 @@ class ReadingSpider(SiteSpider):
             yield from self.read_image(response, showing=Showing(found_on, 1, shown), digest=digest)
 
 
-def _asked_address(response: Response) -> str:
+def asked_address(response: Response) -> str:
+    """Where the first of a chain of redirects was asked for."""
     request = response.request
     first: str = (request.meta.get("redirect_urls") or [request.url])[0] if request else response.url
     return first
 
 
 def _asked_digest(response: Response) -> bytes:
-    return bytes.fromhex(url_hash(normal_url(_asked_address(response))))
+    return bytes.fromhex(url_hash(normal_url(asked_address(response))))
 
 
 def _listed_digest(images: Iterable[str], links: Iterable[str]) -> bytes:

@@ -76,6 +76,28 @@ def check_sites(
     _print({"file": str(path), "valid": True, "sites": rows} if as_json else rows, as_json)
 
 
+@sites_app.command("status")
+def sites_status(
+    sites: Annotated[Path | None, typer.Option(help="Sites file; default: the one of the settings.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say of each site when it was crawled, when it will be, and whether it is left alone after failures."""
+    from copywatch.ledger.crawls import site_states
+    from copywatch.ledger.database import session
+    from copywatch.sites import load_sites
+
+    try:
+        watched = load_sites(sites or settings().sites_file).sites
+        with session() as opened:
+            states = site_states(opened, watched)
+    except CopywatchError as error:
+        _fail(error)
+    rows = [{**asdict(state), "every": str(state.every), "interval": str(state.interval)} for state in states]
+    shown = ("name", "source", "standing", "last_started_at", "new_images_last", "interval", "next_due_at")
+    brief = [{name: row[name] for name in (*shown, "blocked_why")} for row in rows]
+    _print(rows if as_json else brief, as_json)
+
+
 @app.command()
 def crawl(
     site: Annotated[str, typer.Argument(help="A site's name in the sites file, or an address.")],

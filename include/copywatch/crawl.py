@@ -74,6 +74,7 @@ class CrawlJob(BaseModel):
     download_seconds: float = Field(description="one page or image may take this long")
     site_seconds: float = Field(description="the crawl may take this long")
     max_image_bytes: int = Field(description="larger downloads are refused")
+    browser: str = Field("", description="the browser for pages that need JavaScript; empty: the first that is found")
     shard_bytes: int = Field(description="a shard is closed at this size")
     uploaded_since: date | None = Field(None, description="images that pages say are older are left out")
     only_images: list[str] | None = Field(
@@ -191,6 +192,7 @@ def crawl(
             download_seconds=settings.crawl_timeout_seconds,
             site_seconds=settings.crawl_site_seconds,
             max_image_bytes=settings.max_image_bytes,
+            browser=settings.browser,
             shard_bytes=settings.shard_bytes,
             uploaded_since=uploaded_since,
             only_images=None if only_images is None else list(only_images),
@@ -201,7 +203,7 @@ def crawl(
             pass
         trouble = _run_child(Path(scratch), limit)
         if not (folder / STATS_FILE).exists():
-            _note_death(folder, trouble or "the crawl could not write its statistics; its log says why", started)
+            note_death(folder, trouble or "the crawl could not write its statistics; its log says why", started)
         stats = load_crawl_stats(landing, run, site.name)
         if stats.outcome == "failed":
             raise CrawlFailed(site.name, stats.error or "the crawl did not say why; its log does")
@@ -210,9 +212,7 @@ def crawl(
 
 def site_as_json(site: Site) -> dict[str, object]:
     """A site as plain JSON values that `Site.model_validate` takes back."""
-    minutes = max(1, int(site.every.total_seconds() // 60))
-    # How often it is crawled is not for the crawl itself to know.
-    return {**site.model_dump(mode="json", exclude={"every", "every_at_most"}), "every": f"{minutes}m"}
+    return site.model_dump(mode="json")
 
 
 def _import_path() -> str:
@@ -280,7 +280,7 @@ def _relay_log(pipe: IO[bytes]) -> None:
         logger.log(level, "%s", _CONTROL.sub(" ", text))
 
 
-def _note_death(folder: Path, trouble: str, started: datetime) -> None:
+def note_death(folder: Path, trouble: str, started: datetime) -> None:
     """Say in the statistics what a child that died could not say itself; its closed shards are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(".*"):

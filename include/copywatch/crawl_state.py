@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -200,7 +200,7 @@ class StateFile:
         return list(self._rows("pages", "visited_at IS NULL ORDER BY depth, url LIMIT ?", most))
 
     def pages_to_visit(self, most: int) -> list[PageState]:
-        """Pages read before, in the order in which a visit may pay: those that list much, then the ones not read for long.
+        """Pages read before, in the order in which a visit may pay: those that list much, then the oldest.
 
         A page that lists is one with `LISTS_MUCH` images and links or more.
         """
@@ -252,12 +252,15 @@ class StateFile:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for table, rows in (("images", images), ("pages", pages), ("robots", robots)):
-                marks = ", ".join("?" * (len(_columns(table)) + 1))
+                names = _columns(table)
+                marks = ", ".join("?" * (len(names) + 1))
                 statement = f"INSERT OR REPLACE INTO {table} VALUES ({marks})"  # noqa: S608
-                self._db.executemany(statement, ((*map(_stored, astuple(row)), int(changed)) for row in rows))
+                # Not by `astuple`, which copies each value deeply.
+                values = ((*(_stored(getattr(row, name)) for name in names), int(changed)) for row in rows)
+                self._db.executemany(statement, values)
             for name, value in (notes or {}).items():
-                values = (name, json.dumps(value), int(changed))
-                self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", values)
+                note = (name, json.dumps(value), int(changed))
+                self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", note)
             self._db.execute("COMMIT")
         except (sqlite3.Error, TypeError, ValueError) as error:
             if self._db.in_transaction:

@@ -9,12 +9,13 @@ _LONGEST_TEXT = 240
 
 
 def web_address(address: str | None) -> str | None:
-    """The address if a link may lead there: http or https, a host, nothing invisible; else None."""
+    """The address if a link may lead there: http or https, a host, nothing invisible, no user name that could pass
+    for the host; else None."""
     if not address or any(sign.isspace() or not sign.isprintable() for sign in address):
         return None
     try:
         parts = urlsplit(address)
-        return address if parts.scheme in {"http", "https"} and parts.hostname else None
+        return address if parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc else None
     except ValueError:
         return None
 

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import os
+import re
+from email.utils import parseaddr
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from copywatch.errors import SettingsError
@@ -99,14 +101,38 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(32 * 2**20, gt=0, description="Larger downloads and uploads are refused")
     max_image_pixels: int = Field(64_000_000, gt=0, description="Images with more pixels are refused undecoded")
 
+    crawl_contact: str = Field(
+        "",
+        description="Mail or web address that the crawler gives to the sites it visits, so that they can reach you; "
+        "empty: the address of MAIL_FROM",
+    )
     crawl_user_agent: str = Field(
-        "Copywatch/0.1 (+image copyright monitoring; respects robots.txt)", description="How the crawler names itself"
+        "Copywatch/0.1 (image copyright monitoring; +{contact})",
+        description="How the crawler names itself to sites; {contact} stands for CRAWL_CONTACT",
     )
     crawl_timeout_seconds: float = Field(20.0, gt=0, description="One page or image may take this long")
     crawl_site_seconds: float = Field(3600.0, gt=0, description="One site may take this long in a run")
+    browser: str = Field(
+        "", description="Chromium, for sites with render: true: its name or path; empty: the first that is found"
+    )
     shard_bytes: int = Field(32 * 2**20, gt=0, description="A landing shard is closed at this size")
 
     seen_days: int = Field(365, gt=0, description="How long sightings found different are kept")
+
+    @field_validator("crawl_contact")
+    @classmethod
+    def _contact_can_be_written_to(cls, value: str, info: ValidationInfo) -> str:
+        contact = value.strip() or parseaddr(info.data.get("mail_from", ""))[1]
+        if not re.fullmatch(r"[^\s@()<>;]+@[^\s@()<>;]+|https?://[^\s()<>;]+", contact):
+            raise ValueError(f"{contact!r} is no mail address and no web address (https://...)")
+        return contact
+
+    @field_validator("crawl_user_agent")
+    @classmethod
+    def _crawler_has_a_name(cls, value: str, info: ValidationInfo) -> str:
+        if not re.match(r"[A-Za-z_-]+", value) or not value.isascii() or not value.isprintable():
+            raise ValueError("begins with the crawler's name for robots.txt, in letters, and is one line of ASCII")
+        return value.replace("{contact}", info.data.get("crawl_contact", ""))
 
     @property
     def warehouse(self) -> str:

@@ -25,6 +25,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
     field_validator,
     model_validator,
@@ -82,7 +83,14 @@ Kind = Literal["auto", "wordpress", "mediawiki", "mastodon", "feed", "sitemap", 
 """auto: detected; page: the start pages alone; gallery: links on the site's own host are followed; the others are what
 they are called, by their interfaces."""
 
-Interval = Annotated[timedelta, BeforeValidator(parse_interval)]
+
+def _as_text(interval: timedelta) -> str:
+    return f"{max(1, int(interval.total_seconds() // 60))}m"
+
+
+Interval = Annotated[
+    timedelta, BeforeValidator(parse_interval), PlainSerializer(_as_text, return_type=str, when_used="json")
+]
 Selector = Annotated[str, AfterValidator(_check_selector)]
 WebAddress = Annotated[str, AfterValidator(_check_web_address)]
 HostName = Annotated[str, AfterValidator(_check_host)]

@@ -38,6 +38,9 @@ def _templates() -> Environment:
         "found_earlier": partial(wording.found_earlier, to_owner=False),
         "measure_name": wording.measure_name,
         "picture_missing": wording.picture_missing,
+        "told": wording.told,
+        "uploaded": wording.uploaded,
+        "uploader_page": wording.uploader_page,
         "verified": wording.verified,
     }
     return environment

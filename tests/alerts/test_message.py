@@ -265,6 +265,38 @@ def test_what_the_page_does_not_say_is_said_to_be_missing(mail: Mail):
         assert body(made, kind).count("not said on the page") == 2
 
 
+TOLD = {
+    "uploader_url": "https://lumen.example/members/finn", "uploaded_at_source": "wordpress date_gmt",
+    "caption": "Evening at the <pier>", "licence": "CC BY-SA 4.0",
+}  # fmt: skip
+
+
+def test_what_the_site_tells_beside_is_told(mail: Mail):
+    made = mail(**TOLD)
+    text, html = body(made, "plain"), Shown(body(made, "html"))
+    for shown in (
+        "2026-11-01 08:30 UTC (as the site's wordpress date_gmt says)",
+        *list(TOLD.values())[::2],
+        "CC BY-SA",
+    ):
+        assert shown in text
+        assert shown in html.text
+    lines = text.splitlines()
+    assert "  Their page    https://lumen.example/members/finn" in lines
+    assert "  Caption       Evening at the <pier>" in lines
+    assert html.tags.count("a") == 1, "no link but the one to the portal"
+    silent = body(mail(number=3), "plain")
+    assert not [label for label in ("Their page", "Caption", "Licence", "as the site") if label in silent]
+
+
+@pytest.mark.parametrize(
+    "address", ["javascript:alert(1)", "data:text/html,x", "https://lumen.example@evil.example/", "//evil.example", "x"]
+)
+def test_an_uploaders_address_that_no_link_may_lead_to_is_not_shown(mail: Mail, address: str):
+    made = mail(uploader_url=address)
+    assert "Their page" not in body(made, "plain") + body(made, "html")
+
+
 def test_the_message_id_is_the_same_on_every_try_and_another_for_another_pair(mail: Mail, plant: Any, config: Settings):
     first = mail(number=1)["Message-ID"]
     with session() as opened:
@@ -291,6 +323,15 @@ class TestHostile:
         assert html.tags == Shown(body(plain, "html")).tags
         # Nobody writes a line of their own into the mail: "How sure: the very same file".
         assert len(body(made, "plain").splitlines()) == len(body(plain, "plain").splitlines())
+        assert "\u202e" not in body(made, "plain") + body(made, "html")
+
+    @pytest.mark.parametrize("field", ["uploaded_at_source", "caption", "licence"])
+    def test_so_is_what_they_tell_beside(self, mail: Mail, field: str):
+        made, plain = mail(**{field: HARMLESS_EVIL * 50}), mail(number=2, **{field: "x"})
+        assert Shown(body(made, "html")).tags == Shown(body(plain, "html")).tags
+        lines = body(made, "plain").splitlines()
+        assert len(lines) == len(body(plain, "plain").splitlines())
+        assert max(map(len, lines)) < 400
         assert "\u202e" not in body(made, "plain") + body(made, "html")
 
     def test_an_owners_name_is_no_header(self, mail: Mail):

@@ -158,16 +158,17 @@ def test_retry_after_is_honoured(site: HostileSite, run_crawl, rows) -> None:
     assert all(b - a >= 0.95 for a, b in itertools.pairwise(moments))
 
 
-def test_retry_after_beyond_patience_leaves_the_host_alone(site: HostileSite, run_crawl, rows) -> None:
+def test_retry_after_beyond_patience_leaves_the_host_alone(site: HostileSite, run_crawl, rows, tmp_path) -> None:
     site.on("/", '<html><img src="/1.jpg"><a href="/next">next</a>')
     site.on("/1.jpg", status(429, Retry_After="7200"))
     site.on("/next", "<html>")
-    stats = run_crawl(site.url(), max_images=5)
+    stats = run_crawl(site.url(), max_images=5, state=tmp_path / "site.sqlite")
     assert rows()[site.url("/1.jpg")]["http_status"] == 429
     assert "7200 s" in rows()[site.url("/1.jpg")]["detail"]
     assert site.times("/1.jpg") == 1
     assert stats.outcome == "finished"
-    assert stats.new_image_hashes == []
+    with StateFile(tmp_path / "site.sqlite") as state:
+        assert state.counts()[0] == 0
 
 
 def robots_disallow(site: HostileSite) -> str:

@@ -101,7 +101,14 @@ class TestCreate:
 class TestOlderTables:
     """Tables of an earlier version, which lack columns."""
 
-    LATER = frozenset(["mask", "views", "group_id", "rule", "plain_distance", "view", "histogram", "closest", "plot"])
+    LATER = frozenset(
+        [
+            "mask", "views", "group_id", "rule", "plain_distance", "view", "histogram", "closest", "plot",
+            "uploader_url", "uploaded_at_source", "caption", "licence",
+            "source", "requests", "bytes_received", "not_modified", "images_repeated", "robots_refused", "errors",
+            "rejected", "seconds",
+        ]
+    )  # fmt: skip
 
     @pytest.fixture
     def older(self, tmp_path: Path) -> str:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
+from copywatch.crawl import normal_url, url_hash
 from copywatch.crawl_state import ImageState, PageState, RobotsState, StateFile
 from copywatch.errors import LakeError
 from copywatch.ledger.crawl_state import export_state, merge_state
@@ -126,7 +127,7 @@ class TestRunAgain:
         crawl("run-2", images=[image(2), image("changed", "new", checked_at=LATER)], notes={"cursor": 2})
         again = exported("a", tmp_path / "again.sqlite", but_of="run-2")
         assert again["images"] == {digest(1): image(1)}, "its images replace the run's rows: all must be landed"
-        assert again["notes"] == {"source": "page"}, "a cursor would pass by its images"
+        assert again["notes"] == {}, "a cursor would pass by its images"
         assert len(exported("a", tmp_path / "next.sqlite", but_of="run-3")["images"]) == 3
 
     def test_what_it_only_found_unchanged_stays_known(self, crawl: Crawl, tmp_path: Path):
@@ -143,6 +144,28 @@ class TestRunAgain:
         again = exported("a", tmp_path / "again.sqlite", but_of="run-2")["pages"]
         unread = replace(page(2), visited_at=None, etag=None, last_modified=None, digest=None)
         assert again == {digest(1): page(1), digest(2): unread}
+
+    def test_notes_of_a_run_that_settled_nothing_are_taken_back(self, crawl: Crawl, tmp_path: Path):
+        crawl("run-1", notes={"source": "page", "cursor": 1})
+        crawl("run-2", notes={"cursor": 2})
+        assert exported("a", tmp_path / "again.sqlite", but_of="run-2")["notes"] == {"source": "page"}
+
+    def test_pages_that_show_its_images_are_read_again_though_a_later_run_read_them(self, crawl: Crawl, tmp_path: Path):
+        def at(url: str, **more: Any) -> PageState:
+            return page(url, url=url, url_hash=bytes.fromhex(url_hash(normal_url(url))), **more)
+
+        shows, other = at("http://a.example/page"), at("http://a.example/other")
+        crawl("run-1", images=[image(1, page_url=other.url)], pages=[other])
+        crawl("run-2", images=[image(2, page_url=shows.url)], pages=[shows])
+        crawl("run-3", pages=[replace(shows, visited_at=LATER), replace(other, visited_at=LATER)], notes={"cursor": 3})
+        again = exported("a", tmp_path / "again.sqlite", but_of="run-2")
+        blank: dict[str, Any] = {"etag": None, "last_modified": None, "digest": None}
+        assert again["pages"][shows.url_hash] == replace(shows, visited_at=None, **blank)
+        assert again["pages"][other.url_hash] == replace(other, visited_at=LATER, **blank), "it may link to it"
+        assert again["notes"] == {}
+        crawl("run-4", images=[image(4, page_url="http://a.example/where/redirects/led")])
+        again = exported("a", tmp_path / "again.sqlite", but_of="run-4")
+        assert {one.visited_at for one in again["pages"].values()} == {None}, "any may have led there"
 
 
 class TestMerge:
@@ -248,7 +271,7 @@ class TestExport:
 
     def test_a_place_that_cannot_be_written_is_told(self, ledger_url: str, tmp_path: Path):
         (tmp_path / "file").write_text("")
-        with session() as opened, pytest.raises(LakeError, match="cannot be used"):
+        with session() as opened, pytest.raises(LakeError, match="cannot be put there"):
             export_state(opened, "a", tmp_path / "file" / "a.sqlite")
 
 

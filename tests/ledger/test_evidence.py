@@ -77,12 +77,14 @@ def test_the_evidence_says_all_and_keeps_the_bytes(
 ):
     data = b"the found picture"
     sha256 = hashlib.sha256(data).hexdigest()
-    row = match(1, protected_ids[0], sha256=sha256)
+    told = {"uploader_url": "https://x.example/finn", "uploaded_at_source": "feed pubDate", "caption": "A barn",
+            "licence": "CC0"}  # fmt: skip
+    row = match(1, protected_ids[0], sha256=sha256, **told)
     record(row, data={sha256: data})
     with session() as opened:
         (kept,) = opened.scalars(select(Evidence))
         for name in ("sighting_id", "protected_id", "run", "site", "page_url", "image_url", "uploader", "uploaded_at",
-                     "crawled_at", "verdict", "distance", "algorithm", "threshold"):  # fmt: skip
+                     *told, "crawled_at", "verdict", "distance", "algorithm", "threshold"):  # fmt: skip
             assert getattr(kept, name) == row[name], name
         assert kept.owner.email == "ada@owners.example"
         assert kept.protected_filename == "lighthouse.jpg"

@@ -99,7 +99,13 @@ class TestPage:
 
     def test_crawled_text_stays_text(self, plant, client_of):
         attack = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
-        plant(uploader=attack, page_url=f"https://x.example/{attack}", protected_filename=attack, owner=attack)
+        told = {
+            "uploaded_at_source": attack,
+            "caption": attack,
+            "licence": attack,
+            "uploader_url": "javascript:alert(4)",
+        }
+        plant(uploader=attack, page_url=f"https://x.example/{attack}", protected_filename=attack, owner=attack, **told)
         client = client_of("USER")
         assert decide(client, 1).status_code == 200
         plant(2, uploader=attack, page_url="javascript:alert(3)", image_url="data:text/html,<script>x</script>")
@@ -110,6 +116,19 @@ class TestPage:
             assert not re.search(r"href=\"(javascript|data):", html)
             nonce = re.search(r'<script nonce="([^"]+)"', html)[1]
             assert all(f'nonce="{nonce}"' in tag for tag in re.findall(r"<(?:script|style)[^>]*>", html))
+
+    def test_what_the_site_tells_beside_is_shown(self, plant, client_of):
+        plant(uploader_url="https://photos.example/members/bob", uploaded_at_source="wordpress date_gmt",
+              caption="Evening at the pier", licence="CC BY-SA 4.0")  # fmt: skip
+        client = client_of("VIEWER")
+        html = client.get("/copywatch/review").text
+        assert "2026-11-01 08:30 UTC (as the site&#39;s wordpress date_gmt says)" in html
+        assert re.search(r"<dt>Caption</dt><dd><bdi>Evening at the pier</bdi>", html)
+        assert re.search(r"<dt>Licence</dt><dd><bdi>CC BY-SA 4.0</bdi>", html)
+        address = "https://photos.example/members/bob"
+        assert re.search(f'href="{address}"[^>]*>{address}</a>', html)
+        (row,) = client.get("/copywatch/api/reviews").json()["reviews"]
+        assert (row["licence"], row["uploaded_at_source"]) == ("CC BY-SA 4.0", "wordpress date_gmt")
 
     def test_links_lead_out_without_a_trace(self, plant, client_of):
         plant()

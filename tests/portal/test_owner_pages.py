@@ -203,6 +203,10 @@ def test_what_a_crawl_brought_in_is_harmless(
         owner,
         site=NASTY[:60],
         uploader=NASTY,
+        uploader_url="javascript:alert(document.cookie)//https://photos.example/",
+        uploaded_at_source=NASTY,
+        caption=NASTY,
+        licence=NASTY,
         page_url="javascript:alert(document.cookie)//https://photos.example/",
         image_url=f"https://photos.example/{NASTY}",
         protected_filename=NASTY,
@@ -222,6 +226,25 @@ def test_what_a_crawl_brought_in_is_harmless(
         assert not [source for source in page.xpath("//@src").getall() if not source.startswith("/")]
     assert client.get("/").headers["content-security-policy"] != policy
     assert client.get("/").headers["cache-control"] == "no-store"
+
+
+def test_what_the_site_tells_beside_is_shown(signed_in: SignedInBrowser, plant_alert: Plant) -> None:
+    client, owner = signed_in()
+    told = {"uploader_url": "https://photos.example/members/bob", "uploaded_at_source": "wordpress date_gmt",
+            "caption": "Evening at the <pier>", "licence": "CC BY-SA 4.0"}  # fmt: skip
+    alert = plant_alert(owner, 1, **told)
+    plain = plant_alert(owner, 2)
+    page = Selector(client.get(f"/alerts/{alert}").text)
+    facts = dict(
+        zip(page.css("dt::text").getall(), (one.xpath("string()").get() for one in page.css("dd")), strict=True)
+    )
+    assert facts["Uploaded at"] == "2026-11-01 08:30 UTC (as the site's wordpress date_gmt says)"
+    assert (facts["Caption"], facts["Licence"]) == ("Evening at the <pier>", "CC BY-SA 4.0")
+    (link,) = page.xpath("//a[contains(@href, '/members/bob')]")
+    assert (link.attrib["href"], link.xpath("string()").get()) == (told["uploader_url"], told["uploader_url"])
+    assert set(Selector(client.get(f"/alerts/{plain}").text).css("dt::text").getall()).isdisjoint(
+        {"Their page", "Caption", "Licence"}
+    )
 
 
 def test_pictures_are_made_anew(signed_in: SignedInBrowser, plant_image: Plant) -> None:
@@ -324,6 +347,7 @@ def test_our_mistakes_are_not_explained_to_visitors(
         ("data:text/html,x", False),
         ("//a.example", False),
         ("https://", False),
+        ("https://a.example@evil.example/", False),
         ("http://[::1", False),
         ("https://a.example/\n", False),
         ("", False),

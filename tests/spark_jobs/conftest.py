@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
 
 from copywatch.fingerprint.rows import Extraction
 from copywatch.lake.landing import ShardWriter
 from copywatch.lake.schemas import INTAKE, LANDING, Table
-from copywatch.lake.tables import read_table, table_url
+from copywatch.lake.tables import create_tables, read_table
 from copywatch.settings import Settings
+from tests.spark_jobs.made_up import append
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
@@ -99,13 +100,30 @@ def rows(config: Settings) -> Rows:
 def put_rows(config: Settings) -> Callable[..., None]:
     """Append rows to a table; columns that a row lacks are null."""
 
-    def put(table: Table, *given: dict[str, Any]) -> None:
-        complete = [dict.fromkeys(table.columns.names) | row for row in given]
-        write_deltalake(
-            table_url(config.warehouse, table), pa.Table.from_pylist(complete, schema=table.columns), mode="append"
-        )
+    return partial(append, config.warehouse)
 
-    return put
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Settings]:
+    """Settings like `config`, of a project that tests of one module share: they take copies of its data (`begin`)."""
+
+    def make() -> Settings:
+        made = Settings(_env_file=None, data_dir=tmp_path_factory.mktemp("project") / "data")  # type: ignore[call-arg]
+        create_tables(made.warehouse)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def begin(config: Settings) -> Callable[[Path], None]:
+    """Begin with a copy of a project's data."""
+
+    def copy(data: Path) -> None:
+        shutil.rmtree(config.data_dir)
+        shutil.copytree(data, config.data_dir)
+
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -21,5 +23,24 @@ class Death:
                 raise KeyboardInterrupt
             write(*arguments, **options)
             self.done += 1
+
+        return wrapped
+
+
+class Remains:
+    """What a job leaves that dies at its first write, at its second, and so on: the job lives, and the data is copied
+    before each write. `folders` are the copies, in that order."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self.folders: list[Path] = []
+
+    def before(self, write: Callable[..., None]) -> Callable[..., None]:
+        """The function that writes, once the data is copied."""
+
+        def wrapped(*arguments: Any, **options: Any) -> None:
+            copy = self._data.with_name(f"{self._data.name}-{len(self.folders)}")
+            self.folders.append(shutil.copytree(self._data, copy))
+            write(*arguments, **options)
 
         return wrapped

@@ -6,10 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from deltalake import write_deltalake
 
 from copywatch.fingerprint import Mao
 from copywatch.fingerprint.views import VIEW, Kind
 from copywatch.lake.identity import sighting_id
+from copywatch.lake.schemas import Table
+from copywatch.lake.tables import table_url
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 IDENTICAL, SIMILAR, DIFFERENT = 0, 100, 700
@@ -60,3 +64,9 @@ def sighting(number: int, changes: int, run: str = "run-1", **changed: Any) -> d
         "tags": [("animal", 1.0)], "width": 320, "height": 240, "run": run,
     }  # fmt: skip
     return row | changed
+
+
+def append(warehouse: str, table: Table, *rows: dict[str, Any]) -> None:
+    """Append rows to a table; columns that a row lacks are null."""
+    complete = [dict.fromkeys(table.columns.names) | row for row in rows]
+    write_deltalake(table_url(warehouse, table), pa.Table.from_pylist(complete, schema=table.columns), mode="append")

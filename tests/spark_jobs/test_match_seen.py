@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +20,8 @@ from copywatch.matching.score import RESCORED_THRESHOLD
 from copywatch.rule import Rule
 from copywatch.settings import Settings
 from spark_jobs import comparing, match_images, match_seen
-from tests.spark_jobs.death import Death
-from tests.spark_jobs.made_up import DIFFERENT, IDENTICAL, NOW, SIMILAR, fingerprint, original, sighting, views
+from tests.spark_jobs.death import Remains
+from tests.spark_jobs.made_up import DIFFERENT, IDENTICAL, NOW, SIMILAR, append, fingerprint, original, sighting, views
 
 pytestmark = pytest.mark.integration
 
@@ -41,14 +45,73 @@ def crawl_again(spark: SparkSession, config: Settings) -> Callable[..., list[dic
     return run
 
 
-@pytest.fixture
-def world(put_rows: Callable[..., None]) -> None:
+def put_world(put_rows: Callable[..., None]) -> None:
     """Three originals are new; of their sightings two are copies that were found different once, one is a match of an
     older image, and one is different indeed."""
     put_rows(PROTECTED, *(original(number, run=INTAKE) for number in (1, 2, 3)), original(4))
     put_rows(SEEN, sighting(1, SIMILAR, CRAWL), sighting(2, IDENTICAL, "run-0"), sighting(3, DIFFERENT, CRAWL),
              sighting(8, DIFFERENT, "run-0"))  # fmt: skip
     put_rows(DETECTED, sighting(4, IDENTICAL, CRAWL))
+
+
+@pytest.fixture
+def world(put_rows: Callable[..., None]) -> None:
+    put_world(put_rows)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job that was run: the data that it left, and as it leaves it that dies at its first write, its second, ..."""
+
+    data: Path
+    remains: list[Path]
+
+
+@pytest.fixture(scope="module")
+def job(project: Callable[[], Settings]) -> Callable[..., Done]:
+    """Run a job in the world, or in a copy of what was left of it."""
+
+    def run(work: Callable[[Settings], object], *writes: tuple[Any, str], after: Done | None = None) -> Done:
+        config = project()
+        if after is None:
+            put_world(partial(append, config.warehouse))
+        else:
+            shutil.rmtree(config.data_dir)
+            shutil.copytree(after.data, config.data_dir)
+        left = Remains(config.data_dir)
+        with pytest.MonkeyPatch.context() as patched:
+            for where, name in writes:
+                patched.setattr(where, name, left.before(getattr(where, name)))
+            work(config)
+        return Done(config.data_dir, left.folders)
+
+    return run
+
+
+WRITES = [(match_seen, name) for name in ("bring_in", "take_out", "write_matches")]
+
+
+@pytest.fixture(scope="module")
+def registered(spark: SparkSession, job: Callable[..., Done]) -> Done:
+    """The world once the new images were matched."""
+    return job(lambda config: match_seen.match_seen(spark, INTAKE, "mao", RESCORED_THRESHOLD, config), *WRITES)
+
+
+@pytest.fixture(scope="module")
+def withdrawn(spark: SparkSession, job: Callable[..., Done], registered: Done) -> Done:
+    """The registration again, at a threshold that leaves one match."""
+    return job(lambda config: match_seen.match_seen(spark, INTAKE, "mao", 0.01, config), *WRITES, after=registered)
+
+
+@pytest.fixture(scope="module")
+def crawled_again(spark: SparkSession, job: Callable[..., Done], registered: Done) -> Done:
+    """The crawl's own job, run again after the registration."""
+    return job(
+        lambda config: match_images.match_run(spark, CRAWL, "mao", RESCORED_THRESHOLD, config),
+        (delta, "replace_run"),
+        (match_images, "write_matches"),
+        after=registered,
+    )
 
 
 def new(number: int, family: int, changes: int = 0, **changed: Any) -> dict[str, Any]:
@@ -76,7 +139,7 @@ def check(rows: Rows) -> None:
     assert numbers(rows(SEEN)) == [3, 8]
     by_id = {row["sighting_id"]: row for row in rows(DETECTED) + rows(SEEN)}
     for one in (sighting(1, SIMILAR, CRAWL), sighting(2, IDENTICAL, "run-0"), sighting(3, DIFFERENT, CRAWL)):
-        assert by_id[one["sighting_id"]] == {"uploaded_at": None} | one
+        assert by_id[one["sighting_id"]] == dict.fromkeys(SEEN.columns.names) | one
     for row in rows(MATCHES):
         assert row["state"] == ("certain" if row["verdict"] == 0 else "doubtful")
         assert (row["rule"], row["site"], row["uploader"], row["tag"]) == ("rescored", "lumen", "Finn", "animal")
@@ -92,9 +155,9 @@ def test_copies_seen_before_are_matches_of_the_registration(register: Any, rows:
 
 
 def test_they_are_the_matches_of_a_crawl_after_the_registration(
-    register: Any, crawl_again: Any, rows: Rows, world: None
+    begin: Any, registered: Done, crawl_again: Any, rows: Rows
 ):
-    register()
+    begin(registered.data)
     reverse = pairs(rows(MATCHES))
     for run in (CRAWL, "run-0"):
         crawl_again(run)
@@ -102,14 +165,9 @@ def test_they_are_the_matches_of_a_crawl_after_the_registration(
 
 
 @pytest.mark.parametrize("writes", range(3))
-def test_a_death_after_any_write(register: Any, rows: Rows, world: None, monkeypatch: pytest.MonkeyPatch, writes: int):
-    death = Death(writes)
-    with monkeypatch.context() as patched:
-        for name in ("bring_in", "take_out", "write_matches"):
-            patched.setattr(match_seen, name, death.after(getattr(match_seen, name)))
-        with pytest.raises(KeyboardInterrupt):
-            register()
-    assert death.done == writes
+def test_a_death_after_any_write(register: Any, rows: Rows, begin: Any, registered: Done, writes: int):
+    assert len(registered.remains) == 3
+    begin(registered.remains[writes])
     assert set(numbers(rows(DETECTED) + rows(SEEN))) == {1, 2, 3, 4, 8}
     register()
     check(rows)
@@ -118,8 +176,11 @@ def test_a_death_after_any_write(register: Any, rows: Rows, world: None, monkeyp
 class TestAgain:
     """The crawl's own job, run again after the registration."""
 
-    def test_neither_loses_nor_doubles_nor_takes_over(self, register: Any, crawl_again: Any, rows: Rows, world: None):
-        register()
+    @pytest.fixture(autouse=True)
+    def after_the_registration(self, begin: Any, registered: Done) -> None:
+        begin(registered.data)
+
+    def test_neither_loses_nor_doubles_nor_takes_over(self, register: Any, crawl_again: Any, rows: Rows):
         for run in (CRAWL, "run-0", CRAWL):
             crawl_again(run)
             check(rows)
@@ -127,31 +188,20 @@ class TestAgain:
         check(rows)
         assert pairs(rows(MATCHES, CRAWL)) == [(4, 4, 0, CRAWL)]
 
-    def test_keeps_a_reverse_match_that_it_would_not_find_itself(
-        self, register: Any, crawl_again: Any, rows: Rows, world: None
-    ):
-        register()
+    def test_keeps_a_reverse_match_that_it_would_not_find_itself(self, crawl_again: Any, rows: Rows):
         crawl_again(CRAWL, threshold=0.01)
         check(rows)
 
     @pytest.mark.parametrize("writes", range(3))
-    def test_may_die(
-        self, register: Any, crawl_again: Any, rows: Rows, world: None, monkeypatch: pytest.MonkeyPatch, writes: int
-    ):
-        register()
-        death = Death(writes)
-        with monkeypatch.context() as patched:
-            patched.setattr(delta, "replace_run", death.after(delta.replace_run))
-            patched.setattr(match_images, "write_matches", death.after(match_images.write_matches))
-            with pytest.raises(KeyboardInterrupt):
-                crawl_again()
+    def test_may_die(self, begin: Any, crawled_again: Done, crawl_again: Any, rows: Rows, writes: int):
+        assert len(crawled_again.remains) == 3
+        begin(crawled_again.remains[writes])
         crawl_again()
         check(rows)
 
     def test_overturns_nothing_that_a_person_decided(
-        self, register: Any, crawl_again: Any, rows: Rows, world: None, config: Settings
+        self, register: Any, crawl_again: Any, rows: Rows, config: Settings
     ):
-        register()
         (doubtful,) = [row for row in rows(MATCHES, INTAKE) if row["verdict"] == 1]
         decision = {name: doubtful[name] for name in ("sighting_id", "protected_id")}
         decision |= {"state": "refused", "decided_by": "rita", "decided_at": NOW}
@@ -164,18 +214,15 @@ class TestAgain:
 
 @pytest.mark.parametrize("writes", [None, 0, 1, 2])
 def test_what_is_no_match_any_more_is_withdrawn_and_its_sighting_seen_again(
-    register: Any, rows: Rows, world: None, monkeypatch: pytest.MonkeyPatch, writes: int | None
+    register: Any, rows: Rows, begin: Any, withdrawn: Done, writes: int | None
 ):
-    register()
-    if writes is not None:
-        death = Death(writes)
-        with monkeypatch.context() as patched:
-            for name in ("bring_in", "take_out", "write_matches"):
-                patched.setattr(match_seen, name, death.after(getattr(match_seen, name)))
-            with pytest.raises(KeyboardInterrupt):
-                register(threshold=0.01)
+    assert len(withdrawn.remains) == 3
+    if writes is None:
+        begin(withdrawn.data)
+    else:
+        begin(withdrawn.remains[writes])
         assert set(numbers(rows(DETECTED) + rows(SEEN))) == {1, 2, 3, 4, 8}
-    register(threshold=0.01)
+        register(threshold=0.01)
     assert pairs(rows(MATCHES)) == [(2, 2, 0, INTAKE)]
     assert (numbers(rows(DETECTED)), numbers(rows(SEEN))) == ([2, 4], [1, 3, 8])
     register()
@@ -185,11 +232,17 @@ def test_what_is_no_match_any_more_is_withdrawn_and_its_sighting_seen_again(
 class TestAlreadyAMatch:
     """Sighting 4 was a match of owner 1's image 4 when the registration came."""
 
+    @pytest.fixture(scope="class")
+    def crawled(self, spark: SparkSession, project: Callable[[], Settings]) -> Path:
+        config = project()
+        append(config.warehouse, PROTECTED, original(4))
+        append(config.warehouse, DETECTED, sighting(4, 60, CRAWL))
+        match_images.match_run(spark, CRAWL, "mao", RESCORED_THRESHOLD, config)
+        return config.data_dir
+
     @pytest.fixture
-    def matched(self, crawl_again: Any, put_rows: Any, rows: Rows) -> dict[str, Any]:
-        put_rows(PROTECTED, original(4))
-        put_rows(DETECTED, sighting(4, 60, CRAWL))
-        crawl_again()
+    def matched(self, begin: Any, crawled: Path, rows: Rows) -> dict[str, Any]:
+        begin(crawled)
         (row,) = rows(MATCHES)
         return row
 
@@ -238,17 +291,16 @@ class TestAlreadyAMatch:
         assert sorted(rows(MATCHES), key=str) == sorted(before, key=str)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [{"status": "withdrawn"}, {"protected_until": NOW - timedelta(days=1000)}, {"algorithm": "mao/0"},
-     {"tag": "vehicle"}, {"run": "another-intake"}],
-    ids=["withdrawn", "expired", "another version", "another tag", "another run"],
-)  # fmt: skip
-def test_is_not_compared(register: Any, rows: Rows, put_rows: Any, changed: dict[str, Any]):
-    put_rows(PROTECTED, original(1, **{"run": INTAKE} | changed))
-    put_rows(SEEN, sighting(1, IDENTICAL))
+def test_only_new_ones_in_force_of_this_version_and_tag_are_compared(register: Any, rows: Rows, put_rows: Any):
+    not_compared: list[dict[str, Any]] = [
+        {"status": "withdrawn"}, {"protected_until": NOW - timedelta(days=1000)}, {"algorithm": "mao/0"},
+        {"tag": "vehicle"}, {"run": "another-intake"},
+    ]  # fmt: skip
+    put_rows(PROTECTED, *(original(number, **{"run": INTAKE} | one) for number, one in enumerate([*not_compared, {}])))
+    put_rows(SEEN, *(sighting(number, IDENTICAL) for number in range(6)))
     register()
-    assert (rows(MATCHES), numbers(rows(SEEN)), rows(DETECTED)) == ([], [1], [])
+    assert pairs(rows(MATCHES)) == [(5, 5, 0, INTAKE)]
+    assert (numbers(rows(SEEN)), numbers(rows(DETECTED))) == ([0, 1, 2, 3, 4], [5])
 
 
 def test_sightings_are_looked_up_under_all_their_tags_and_every_image_passes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from deltalake import write_deltalake
 from sqlalchemy import select
 
 from copywatch import crawl as crawling
+from copywatch.crawl_state import ImageState, StateFile
 from copywatch.errors import CrawlFailed, MachineError, SitesFileError
 from copywatch.lake import landing
 from copywatch.lake.landing import ShardWriter
@@ -23,7 +24,7 @@ from copywatch.lake.tables import create_tables, table_url
 from copywatch.ledger import crawls
 from copywatch.ledger.applications import owner_by_email
 from copywatch.ledger.database import session
-from copywatch.ledger.models import Alert, Application, ApplicationState, CrawlCursor, Evidence
+from copywatch.ledger.models import Alert, Application, ApplicationState, CrawlCursor, CrawledImage, Evidence
 from copywatch.settings import settings
 from copywatch.steps import watch
 
@@ -47,6 +48,17 @@ def sites_file(ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def settled(name: str) -> ImageState:
+    """An image that a crawl has settled."""
+    return ImageState(url_hash=bytes.fromhex(digest(name)), url=name, page_url="", sha256=digest(name), checked_at=NOW)
+
+
+def known(site: str) -> set[str]:
+    """Hashes of the image addresses of a site that the ledger knows."""
+    with session() as opened:
+        return {row.hex() for row in opened.scalars(select(CrawledImage.url_hash).where(CrawledImage.site == site))}
 
 
 class TestPickSites:
@@ -79,9 +91,15 @@ class TestCrawlSite:
             failing = site.name == "b"
             stats = {
                 "outcome": "failed" if failing else "finished", "error": "HTTP 500" if failing else None, "pages": 1,
-                "pages_failed": 0, "images_found": 0, "images_known": 0, "images_fetched": 0, "images_failed": 0,
-                "bytes_fetched": 0, "started_at": NOW, "finished_at": NOW,
+                "pages_failed": 2, "images_found": 8, "images_known": 3, "images_fetched": 4, "images_failed": 3,
+                "bytes_fetched": 0, "started_at": NOW, "finished_at": NOW, "source": "gallery", "requests": 4711,
+                "not_modified": 31, "images_repeated": 1, "bytes_received": 10**9, "robots_refused": 17, "errors": 19,
+                "rejected": {"truncated image": 2, "HTTP error": 3}, "seconds": 2.345,
             }  # fmt: skip
+            with StateFile(options["state"]) as state:
+                known = state.image(bytes.fromhex(digest("old"))), state.image(bytes.fromhex(digest("own")))
+                asked[-1]["known"] = [one is not None for one in known]
+                state.commit(images=[settled(f"{site.name} of {options['run']}")])
             with ShardWriter(options["landing"], options["run"], site.name, shard_bytes=100) as writer:
                 writer.finish(stats)
             if failing:
@@ -119,14 +137,50 @@ class TestCrawlSite:
             watch.crawl_site("a", RUN)
         assert self.cursor("a") == ("MachineError: no crawlers here", False)
 
+    def test_its_figures_are_in_the_log(self, crawl: Any, caplog: pytest.LogCaptureFixture):
+        with caplog.at_level(logging.INFO):
+            watch.crawl_site("a", RUN)
+        figures = ("source gallery", "requests 4711", "answers 304 31", "images new 4", "at another place 1",
+                   "images known 3", "rejected 5", "HTTP error 3", "truncated image 2", "robots refusals 17",
+                   "errors 19", "seconds 2.3", "bytes received 1000000000")  # fmt: skip
+        said = " ".join(caplog.text.split())
+        assert [figure for figure in figures if figure not in said] == []
+
     def test_asks_only_for_what_other_runs_have_not_settled(self, crawl: list[dict[str, Any]]):
         with session() as opened:
-            crawls.settle_images(opened, "a", "run-0", [digest("old")])
-            crawls.settle_images(opened, "a", KEY, [digest("own")])
-            crawls.settle_images(opened, "b", "run-0", [digest("other site")])
+            for run, name in (("run-0", "old"), (KEY, "own")):
+                opened.add(CrawledImage(site="a", url_hash=bytes.fromhex(digest(name)), run=run))
         watch.crawl_site("a", RUN, uploaded_since="2026-11-01")
-        assert crawl[0]["known_hashes"] == {digest("old")}
-        assert (crawl[0]["run"], crawl[0]["uploaded_since"]) == (KEY, date(2026, 11, 1))
+        assert crawl[0]["known"] == [True, False]
+        assert (crawl[0]["run"], crawl[0]["uploaded_since"], crawl[0]["resume"]) == (KEY, date(2026, 11, 1), False)
+
+    def test_goes_on_from_where_an_earlier_try_was_interrupted(self, crawl: list[dict[str, Any]]):
+        file = landing.state_file(settings().landing, KEY, "a")
+        with StateFile(file) as state:
+            state.commit(images=[settled("own")])
+        watch.crawl_site("a", RUN)
+        assert (crawl[0]["resume"], crawl[0]["known"]) == (True, [False, True]), "its own file, not the ledger's"
+        watch.crawl_site("a", RUN)
+        assert (crawl[1]["resume"], crawl[1]["known"]) == (False, [False, False]), "that one had ended"
+
+    def test_what_it_found_says_when_the_next_one_is_due(self, crawl: Any, caplog: pytest.LogCaptureFixture):
+        watch.crawl_site("a", RUN)
+        with session() as opened:
+            cursor = opened.get_one(CrawlCursor, "a")
+            assert (cursor.new_images_last, cursor.source, cursor.interval_seconds) == (5, "gallery", 3600)
+
+    def test_a_site_that_fails_too_often_is_left_alone_until_a_person_names_it(
+        self, crawl: Any, caplog: pytest.LogCaptureFixture
+    ):
+        for _ in range(3):
+            with pytest.raises(CrawlFailed):
+                watch.crawl_site("b", RUN)
+        with session() as opened:
+            opened.get_one(CrawlCursor, "b").last_started_at = NOW - timedelta(days=30)
+        with caplog.at_level(logging.INFO):
+            assert watch.pick_sites() == ["a"]
+        assert "blocked: failed 3 times in a row, the last time with: HTTP 500" in caplog.text
+        assert watch.pick_sites(["b"]) == ["b"]
 
 
 class TestRecordFindings:
@@ -147,7 +201,9 @@ class TestRecordFindings:
             for name, content in (("copy", data), ("other", b"unrelated")):
                 writer.write({"run": KEY, "site": "a", "image_url": name, "crawled_at": NOW, "bytes": content,
                               "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)})  # fmt: skip
-            writer.finish({"outcome": "finished"}, settled=[digest("copy"), digest("other")])
+            writer.finish({"outcome": "failed"})
+        with StateFile(landing.state_file(config.landing, KEY, "a")) as state:
+            state.commit(images=[settled("copy"), settled("other")])
         match = dict.fromkeys(MATCHES.columns.names) | {
             "sighting_id": "s" * 32, "protected_id": "p" * 32, "run": KEY, "site": "a", "page_url": "page",
             "image_url": "copy", "crawled_at": NOW, "sha256": sha256, "verdict": 0, "distance": 0.0,
@@ -167,7 +223,9 @@ class TestRecordFindings:
         with session() as opened:
             (evidence,) = opened.scalars(select(Evidence))
             assert image_store().get(evidence.found_address) == crawled["data"]
-            assert crawls.known_hashes(opened, "a") == {digest("copy"), digest("other")}
+        assert known("a") == {digest("copy"), digest("other")}, (
+            "of a crawl that failed, too: its images are in the lake"
+        )
         assert landing.shards(settings().landing, KEY) == []
         assert landing.is_released(settings().landing, KEY)
 
@@ -196,7 +254,7 @@ class TestRecordFindings:
         with session() as opened:
             assert len(opened.scalars(select(Alert)).all()) == 1
 
-    @pytest.mark.parametrize("place", ["record_matches", "settle_images", "release"])
+    @pytest.mark.parametrize("place", ["record_matches", "merge_state", "release"])
     def test_a_death_at_any_line_loses_nothing(
         self, crawled: dict[str, Any], monkeypatch: pytest.MonkeyPatch, place: str
     ):
@@ -210,21 +268,33 @@ class TestRecordFindings:
             return wrapped
 
         with monkeypatch.context() as patched:
-            room: Any = {"record_matches": watch, "settle_images": crawls, "release": landing}[place]
+            room: Any = landing if place == "release" else watch
             patched.setattr(room, place, dying(getattr(room, place)))
             with pytest.raises(KeyboardInterrupt):
                 watch.record_findings(RUN)
         with session() as opened:
             # Settled only together with its evidence: else the next crawl looks again.
             assert len(opened.scalars(select(Evidence)).all()) == (place == "release")
-            assert bool(crawls.known_hashes(opened, "a")) == (place == "release")
+        assert bool(known("a")) == (place == "release")
         watch.record_findings(RUN)
         with session() as opened:
             (evidence,) = opened.scalars(select(Evidence))
             assert image_store().get(evidence.found_address) == crawled["data"]
             assert len(opened.scalars(select(Alert)).all()) == 1
-            assert crawls.known_hashes(opened, "a") == {digest("copy"), digest("other")}
+        assert known("a") == {digest("copy"), digest("other")}
         assert landing.shards(settings().landing, KEY) == []
+
+    def test_a_damaged_state_keeps_no_evidence_back(self, crawled: dict[str, Any], caplog: pytest.LogCaptureFixture):
+        landing.state_file(settings().landing, KEY, "a").write_bytes(b"no database at all" * 100)
+        assert watch.record_findings(RUN)["new alerts"] == 1
+        assert "a: what its crawl has learned is lost" in caplog.text
+        assert known("a") == set()
+        assert landing.is_released(settings().landing, KEY)
+
+    def test_a_crawl_that_has_not_ended_is_not_settled(self, crawled: dict[str, Any]):
+        (landing.part_folder(settings().landing, KEY, "a") / landing.STATS_FILE).unlink()
+        watch.record_findings(RUN)
+        assert known("a") == set()
 
     def test_a_run_that_crawled_nothing_is_no_trouble(self, ledger_url: str, caplog: pytest.LogCaptureFixture):
         with caplog.at_level(logging.INFO):

@@ -13,7 +13,17 @@ from email.utils import format_datetime, parseaddr
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from copywatch.alerts.wording import certainty, done_beside, found_earlier, measured, picture_missing, title
+from copywatch.alerts.wording import (
+    certainty,
+    done_beside,
+    found_earlier,
+    measured,
+    picture_missing,
+    title,
+    told,
+    uploaded,
+    uploader_page,
+)
 from copywatch.decode import decode
 from copywatch.images import ImageStore
 from copywatch.ledger.models import Application, ApplicationState, Evidence, Owner
@@ -84,6 +94,9 @@ def alert_mail(evidence: Evidence, store: ImageStore, config: Settings) -> Email
         "certainty": certainty(evidence),
         "measured": measured(evidence),
         "done": done_beside(evidence),
+        "uploaded": uploaded(evidence),
+        "uploader_page": uploader_page(evidence),
+        "told": told(evidence),
         "found_earlier": found_earlier(evidence),
         "missing": picture_missing(evidence),
         "portal": portal,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+from copywatch.hostile_text import plain, web_address
 from copywatch.ledger.models import Evidence
 from copywatch.matching.verdict import Verdict
 from copywatch.rule import Rule
@@ -108,6 +109,25 @@ def edit_for_owner(edit: str) -> str:
 def title(evidence: Evidence) -> str:
     """What was found, in two or three words."""
     return "A copy" if evidence.verdict == Verdict.IDENTICAL and not done_to_it(evidence) else "A changed copy"
+
+
+def uploaded(evidence: Evidence) -> str:
+    """When it was uploaded, and what says so; empty: nothing does."""
+    if evidence.uploaded_at is None:
+        return ""
+    said = f" (as the site's {plain(evidence.uploaded_at_source, 60)} says)" if evidence.uploaded_at_source else ""
+    return f"{evidence.uploaded_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC{said}"
+
+
+def uploader_page(evidence: Evidence) -> str:
+    """Address of the uploader's own page; empty: the site tells none, or none that a link may lead to."""
+    return web_address(evidence.uploader_url) or ""
+
+
+def told(evidence: Evidence) -> dict[str, str]:
+    """What the site says of the image beside, by its label: in its words, one bounded line each."""
+    said = {"Caption": evidence.caption, "Licence": evidence.licence}
+    return {label: plain(text) for label, text in said.items() if text}
 
 
 def found_earlier(evidence: Evidence, *, to_owner: bool = True) -> str:

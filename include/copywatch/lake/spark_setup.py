@@ -49,6 +49,10 @@ _DRIVER_MEMORY = "1g"
 _QUICK_START = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 """Jobs here run for seconds: the time that a better compiler and collector take to pay off never comes."""
 
+_INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+"""Spark evaluates expressions as they are and compiles no Java for them. A job has dozens of small plans, and compiling
+them took half of the JVM's time; what is heavy here is done in Python, batch by batch."""
+
 
 def java_home_binary() -> str:
     """The `java` that Spark will use: JAVA_HOME's, else the first of PATH.
@@ -125,6 +129,7 @@ def write_defaults(folder: Path, jars: list[Path], *, cores: int | None = None) 
         # Tables here are small for Delta: its defaults of 50 and 200 partitions would cost most of a job's time.
         "spark.databricks.delta.snapshotPartitions": str(partitions),
         "spark.sql.shuffle.partitions": str(partitions),
+        **_INTERPRETED,
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "64",
         "spark.ui.enabled": "false",

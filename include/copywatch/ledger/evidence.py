@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 CERTAIN = "certain"
 """`state` of a row of `matches` that is alerted at once."""
 
+_TOLD = ("uploader", "uploader_url", "uploaded_at", "uploaded_at_source", "caption", "licence")
 _VERIFIED = ("verification", "probability", "unverified", "edit")
 _UNDECIDED = (ReviewState.PENDING, ReviewState.DIFFERENT)
 
@@ -56,7 +57,8 @@ def record_matches(
     Args:
         session: an open transaction.
         matches: rows of the `matches` table. Those of earlier versions may lack `rule`, `plain_distance`, `view`,
-            `state` and what verification wrote, or have nulls there; T alone then decides.
+            `state` and what verification wrote, or have nulls there; T alone then decides. What the site tells of the
+            image may be missing, too.
         found_bytes: the found images by their SHA-256; a row whose bytes are kept already needs none. A row whose
             bytes nobody has is evidence without a picture, until a later call brings them.
         store: where evidence is kept.
@@ -119,8 +121,7 @@ def _values(match: Mapping[str, Any], original: Application, found_address: str 
         "site": match["site"],
         "page_url": match["page_url"],
         "image_url": match["image_url"],
-        "uploader": match["uploader"],
-        "uploaded_at": match["uploaded_at"],
+        **{name: match.get(name) for name in _TOLD},
         "crawled_at": match["crawled_at"],
         "verdict": match["verdict"],
         "distance": match["distance"],

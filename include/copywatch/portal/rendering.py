@@ -46,6 +46,9 @@ def templates() -> Environment:
         "measured": wording.measured,
         "picture_missing": wording.picture_missing,
         "title_of": wording.title,
+        "told": wording.told,
+        "uploaded": wording.uploaded,
+        "uploader_page": wording.uploader_page,
     }
     return environment
 
