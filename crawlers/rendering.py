@@ -165,11 +165,11 @@ class BrowserHandler(ScrapyPlaywrightDownloadHandler):  # type: ignore[misc]
         own = self._is_own(request.url)
         if document.status != 200 or not document.body or not isinstance(document, HtmlResponse) or not own:
             return document
+        settled = monotonic() + self._seconds * _SHARE_TO_SETTLE
+        most = request.meta.get("download_maxsize") or _RESOURCE_BYTES
         try:
             async with asyncio.timeout(self._seconds), self._page(request) as page:
-                body = await _Rendering(self, page, document, self._seconds).body(
-                    request.meta.get("download_maxsize") or _RESOURCE_BYTES
-                )
+                body = await _Rendering(self, page, document, settled).body(most)
         except TimeoutError as error:
             request.meta["max_retry_times"] = 0
             raise DownloadTimeoutError(f"the page's scripts did not end within {self._seconds:g} s") from error
@@ -249,11 +249,12 @@ class BrowserHandler(ScrapyPlaywrightDownloadHandler):  # type: ignore[misc]
 class _Rendering:
     """One page in the browser."""
 
-    def __init__(self, handler: BrowserHandler, page: Page, document: Response, seconds: float) -> None:
+    def __init__(self, handler: BrowserHandler, page: Page, document: Response, until: float) -> None:
+        """`until`: monotonic time at which the page is taken as it is."""
         self._handler = handler
         self._page = page
         self._document = document
-        self._until = monotonic() + seconds * _SHARE_TO_SETTLE
+        self._until = until
         self._opened = False
         self._asked = 0
         self._under_way = 0
