@@ -57,7 +57,7 @@ def noise(number: int) -> bytes:
 
 
 class MadeSite:
-    """The site's files: listing pages of 100 images, each with links to the first, the last and its neighbours."""
+    """The site's files: listing pages of 100 images, with links to their neighbours, each tenth page and the last."""
 
     def __init__(self, root: Path, images: int, new: int) -> None:
         """Make `images` that are listed and `new` ones that are not yet."""
@@ -132,7 +132,7 @@ class MadeSite:
                 f'<span class="author">user {number % 97}</span></figcaption></figure>'
                 for number in shown
             )
-            near = dict.fromkeys([paths[0], *paths[max(0, place - 2) : place + 3], paths[-1]])
+            near = dict.fromkeys([*paths[::10], *paths[max(0, place - 2) : place + 3], paths[-1]])
             links = " ".join(f'<a href="{other}">{other}</a>' for other in near)
             text = f"<!DOCTYPE html>\n<html><title>Gallery</title><body>\n{figures}\n{links}\n</body></html>\n"
             file = self.root / ("index.html" if path == "/" else path[1:])

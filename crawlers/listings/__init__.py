@@ -23,6 +23,11 @@ from crawlers.texts import clean_text, parse_date
 CAPTION_LENGTH = 500
 """Characters, as in `FetchedAddress.caption`."""
 
+_INLINE_TAGS = re.compile(
+    r"</?(?:a|abbr|b|bdi|bdo|cite|code|del|em|font|i|ins|kbd|mark|q|s|small|span|strong|sub|sup|time|u|var)"
+    r"(?:\s[^<>]{0,2000})?>",
+    re.IGNORECASE,
+)
 _TAGS = re.compile(r"<[^<>]{0,2000}>")
 _WHITESPACE = re.compile(r"[\t\n\r]")
 _DEEPEST = 64
@@ -99,7 +104,9 @@ def plain(html: str | None, length: int = CAPTION_LENGTH) -> str | None:
     """What a short piece of HTML says, as one line."""
     if not html:
         return None
-    return clean_text(replace_entities(_TAGS.sub(" ", html[:_LONGEST_HTML])), length)
+    # Words on both sides of a block are two; those on both sides of an inline tag may be one.
+    text = _TAGS.sub(" ", _INLINE_TAGS.sub("", html[:_LONGEST_HTML]))
+    return clean_text(replace_entities(text), length)
 
 
 def address_of(base: str, text: object) -> str | None:

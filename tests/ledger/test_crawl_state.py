@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 from copywatch.crawl import normal_url, url_hash
 from copywatch.crawl_state import ImageState, PageState, RobotsState, StateFile
 from copywatch.errors import LakeError
-from copywatch.ledger.crawl_state import export_state, merge_state
+from copywatch.ledger.crawl_state import export_state, forget_bytes, merge_state
 from copywatch.ledger.database import session
 from copywatch.ledger.models import CrawledImage, CrawledPage, CrawledRobots, CrawlNote
 
@@ -309,3 +309,12 @@ def test_a_run_knows_what_the_others_left(tmp_path: Path, ledger_url: str, runs:
     assert {name: one.sha256 for name, one in known.items()} == {
         name: digest(data).hex() if data else None for name, data in expected.items()
     }
+
+
+def test_bytes_that_the_lake_knows_no_more_are_fetched_again_wherever_they_are(crawl: Crawl, tmp_path: Path):
+    crawl("run-1", images=[image(1, "lost"), image(2, "lost"), image(3, "kept")])
+    with session() as opened:
+        assert forget_bytes(opened, [digest("lost").hex()]) == 2
+        assert forget_bytes(opened, []) == 0
+    with session() as opened:
+        assert {row.url_hash for row in opened.scalars(select(CrawledImage))} == {digest(3)}

@@ -7,13 +7,13 @@ without a password moves nothing that is not safe.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Table, case, cast, func, literal, not_, or_, select, true
+from sqlalchemy import Table, case, cast, delete, func, literal, not_, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
@@ -146,6 +146,13 @@ def merge_state(session: Session, site: str, run: str, path: Path) -> int:
     except (DataError, IntegrityError) as error:
         raise LakeError(f"{path}: holds what no crawl writes ({error.orig}); it is left out") from error
     return images
+
+
+def forget_bytes(session: Session, sha256s: Iterable[str]) -> int:
+    """Forget all addresses of these bytes: whatever is seen there is fetched again. Returns how many there were."""
+    wanted = sorted(set(sha256s))
+    done = session.execute(delete(CrawledImage).where(CrawledImage.sha256.in_(wanted)).returning(CrawledImage.url_hash))
+    return len(done.all())
 
 
 def _fits(site: str, key: str) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from copywatch import crawl as crawling
 from copywatch.alerts.delivery import send_pending
-from copywatch.errors import CrawlFailed, LakeError
+from copywatch.errors import CrawlFailed, LakeError, Reason
 from copywatch.hostile_text import plain
 from copywatch.images import image_store
 from copywatch.lake import landing
@@ -23,7 +23,7 @@ from copywatch.lake.identity import run_key
 from copywatch.lake.schemas import DETECTED, MATCHES, REJECTED, SEEN
 from copywatch.lake.tables import create_tables, read_table
 from copywatch.ledger import crawls
-from copywatch.ledger.crawl_state import export_state, merge_state
+from copywatch.ledger.crawl_state import export_state, forget_bytes, merge_state
 from copywatch.ledger.database import session
 from copywatch.ledger.evidence import record_matches
 from copywatch.logs import log_context, table
@@ -167,6 +167,8 @@ def record_findings(run: str) -> dict[str, int]:
             recorded = record_matches(opened, found, data, image_store())
             for site in landing.complete_parts(config.landing, key):
                 _settle(opened, site, key)
+            # Bytes that a source told of by their hash, and that the lake knows no more.
+            forget_bytes(opened, read_gone(config.warehouse, key))
         landing.release(config.landing, key)
         counts = {
             "sightings": sum(
@@ -180,6 +182,12 @@ def record_findings(run: str) -> dict[str, int]:
         }
         log.info("done\n%s", table([counts], title="what the run found"))
     return counts
+
+
+def read_gone(warehouse: str, run: str) -> list[str]:
+    """SHA-256 of bytes that the run took for known, and that nothing is kept of."""
+    rows = read_table(warehouse, REJECTED, run=run, columns=["sha256", "reason"])
+    return [row["sha256"] for row in rows.to_pylist() if row["reason"] == Reason.GONE and row["sha256"]]
 
 
 def _settle(opened: Session, site: str, run: str) -> None:
