@@ -58,6 +58,9 @@ _PASSED_BACK = frozenset({"content-type", "access-control-allow-origin", "access
 _PIXEL = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 """A GIF of 1 x 1: scripts that wait for an image see it loaded, and nothing was fetched."""
 
+_OPENING_SECONDS = 30.0
+"""An empty page is open by then, or the browser hangs; not counted as the page's time."""
+
 _QUIET_SECONDS = 0.5
 """A page that asked for nothing for so long has done what it does by itself."""
 
@@ -165,14 +168,14 @@ class BrowserHandler(ScrapyPlaywrightDownloadHandler):  # type: ignore[misc]
         own = self._is_own(request.url)
         if document.status != 200 or not document.body or not isinstance(document, HtmlResponse) or not own:
             return document
-        settled = monotonic() + self._seconds * _SHARE_TO_SETTLE
         most = request.meta.get("download_maxsize") or _RESOURCE_BYTES
         try:
-            async with asyncio.timeout(self._seconds), self._page(request) as page:
-                body = await _Rendering(self, page, document, settled).body(most)
+            async with self._page(request) as page, asyncio.timeout(self._seconds):
+                until = monotonic() + self._seconds * _SHARE_TO_SETTLE
+                body = await _Rendering(self, page, document, until).body(most)
         except TimeoutError as error:
             request.meta["max_retry_times"] = 0
-            raise DownloadTimeoutError(f"the page's scripts did not end within {self._seconds:g} s") from error
+            raise DownloadTimeoutError(f"the browser was not done with the page in {self._seconds:g} s") from error
         except BrowserError as error:
             raise BrowserBroken(f"the browser could not read the page: {error.message[:200]}") from error
         headers = Headers(document.headers)
@@ -185,7 +188,8 @@ class BrowserHandler(ScrapyPlaywrightDownloadHandler):  # type: ignore[misc]
     async def _page(self, request: Request) -> AsyncIterator[Page]:
         # Also for a browser that had to be started again.
         request.meta.update({"playwright_context": CONTEXT, "playwright_context_kwargs": CONTEXT_OPTIONS})
-        page = await self._create_page(request=request, spider=self._crawler.spider)
+        async with asyncio.timeout(_OPENING_SECONDS):
+            page = await self._create_page(request=request, spider=self._crawler.spider)
         try:
             yield page
         finally:

@@ -263,7 +263,7 @@ def test_pages_reach_nothing_past_the_crawl(site: HostileSite, run_crawl, rows, 
 @needs_browser
 def test_pages_that_do_not_behave(site: HostileSite, run_crawl, rows, settings) -> None:
     def hang(handler: Handler) -> None:
-        time.sleep(15)
+        time.sleep(20)
 
     site.on("/hangs", hang)
     site.on(
@@ -285,10 +285,10 @@ def test_pages_that_do_not_behave(site: HostileSite, run_crawl, rows, settings) 
     )
     for number in range(3):
         site.on(f"/{number}.jpg", jpeg(number))
-    quick = settings.model_copy(update={"crawl_timeout_seconds": 12})
+    quick = settings.model_copy(update={"crawl_timeout_seconds": 15})
     with watched():
         starts = [site.url(path) for path in ("/endless", "/loop", "/huge", "/windows")]
-        stats = run_crawl(starts, render=True, kind="page", settings=quick)
+        stats = run_crawl(starts, render=True, kind="page", settings=quick, concurrency=2)
     found = rows()
     assert {url for url, row in found.items() if row["bytes"]} == {site.url(f"/{number}.jpg") for number in range(3)}
     reasons = {url: row["reason"] for url, row in found.items() if not row["bytes"]}
