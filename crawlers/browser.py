@@ -22,7 +22,7 @@ _PAGES_AT_ONCE = 4
 """A page in a browser takes about 100 MiB."""
 
 CONTEXT = "default"
-CONTEXT_OPTIONS: dict[str, Any] = {
+_CONTEXT_OPTIONS: dict[str, Any] = {
     "accept_downloads": False,
     "service_workers": "block",
     "ignore_https_errors": True,
@@ -99,7 +99,7 @@ def browser_settings(job: CrawlJob, site: Site) -> dict[str, Any]:
         },
         "PLAYWRIGHT_LAUNCH_OPTIONS": launch,
         # Made at the start: a browser that does not start is known before anything is fetched.
-        "PLAYWRIGHT_CONTEXTS": {CONTEXT: CONTEXT_OPTIONS},
+        "PLAYWRIGHT_CONTEXTS": {CONTEXT: {**_CONTEXT_OPTIONS, "user_agent": job.user_agent}},
         "PLAYWRIGHT_MAX_CONTEXTS": 1,
         "PLAYWRIGHT_MAX_PAGES_PER_CONTEXT": min(site.concurrency, _PAGES_AT_ONCE),
         "PLAYWRIGHT_RESTART_DISCONNECTED_BROWSER": True,

@@ -30,10 +30,10 @@ from scrapy.crawler import Crawler
 from scrapy.exceptions import DownloadTimeoutError, IgnoreRequest
 from scrapy.http import Headers, HtmlResponse, Response
 from scrapy.utils.defer import ensure_awaitable
-from scrapy_playwright.handler import ScrapyPlaywrightDownloadHandler
+from scrapy_playwright.handler import ScrapyPlaywrightDownloadHandler  # type: ignore[import-untyped]
 
 from crawlers.addresses import AddressNotAllowed, AddressPolicy
-from crawlers.browser import CONTEXT, CONTEXT_OPTIONS
+from crawlers.browser import CONTEXT
 from crawlers.failures import BodyTooLarge, TooManyRedirects
 from crawlers.manners import Bandwidth, RobotsRules
 from crawlers.memory import ResidentMemory
@@ -187,7 +187,8 @@ class BrowserHandler(ScrapyPlaywrightDownloadHandler):  # type: ignore[misc]
     @asynccontextmanager
     async def _page(self, request: Request) -> AsyncIterator[Page]:
         # Also for a browser that had to be started again.
-        request.meta.update({"playwright_context": CONTEXT, "playwright_context_kwargs": CONTEXT_OPTIONS})
+        options = self._crawler.settings["PLAYWRIGHT_CONTEXTS"][CONTEXT]
+        request.meta.update({"playwright_context": CONTEXT, "playwright_context_kwargs": options})
         async with asyncio.timeout(_OPENING_SECONDS):
             page = await self._create_page(request=request, spider=self._crawler.spider)
         try:

@@ -285,7 +285,7 @@ def test_pages_that_do_not_behave(site: HostileSite, run_crawl, rows, settings) 
     )
     for number in range(3):
         site.on(f"/{number}.jpg", jpeg(number))
-    quick = settings.model_copy(update={"crawl_timeout_seconds": 15})
+    quick = settings.model_copy(update={"crawl_timeout_seconds": 10})
     with watched():
         starts = [site.url(path) for path in ("/endless", "/loop", "/huge", "/windows")]
         stats = run_crawl(starts, render=True, kind="page", settings=quick, concurrency=2)
