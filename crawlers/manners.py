@@ -215,7 +215,13 @@ class PoliteThrottle(AutoThrottle):
         if host in downloader.slots:
             downloader.slots[host].delay = max(downloader.slots[host].delay, wanted)
 
+    def _adjust_delay(self, slot: Slot, latency: float, response: Response) -> None:
+        # Scrapy lets nothing but a 200 shorten the delay, since errors are quick to send. A 304 is none.
+        super()._adjust_delay(slot, latency, response.replace(status=200) if response.status == 304 else response)
+
     def _response_downloaded(self, response: Response, request: Request, spider: Spider) -> None:
+        if self.mindelay <= 0 and not self._least:
+            return  # the administrator asked for no delay
         super()._response_downloaded(response, request, spider)
         key, slot = self._get_slot(request, spider)
         if key is not None and slot is not None:

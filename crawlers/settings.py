@@ -42,18 +42,16 @@ SPIDER_MIDDLEWARES: dict[str, int | None] = {
     "scrapy.spidermiddlewares.metacopy.MetaCopyDetectionMiddleware": None,
 }
 
-# Listening sockets (telnet, remote control) have no place in a process that reads hostile pages; the others are not
-# used, and what is not imported starts faster.
+# Not Scrapy's own list: listening sockets (telnet, remote control) have no place in a process that reads hostile pages,
+# and what is switched off in that list is imported all the same.
+EXTENSIONS_BASE: dict[str, int] = {
+    "scrapy.extensions.corestats.CoreStats": 0,
+    "scrapy.extensions.logstats.LogStats": 0,
+    "scrapy.extensions.closespider.CloseSpider": 0,
+}
 EXTENSIONS: dict[str, int | None] = {
-    "scrapy.extensions.telnet.TelnetConsole": None,
-    "scrapy.extensions.remote_control.RemoteControl": None,
-    "scrapy.extensions.feedexport.FeedExporter": None,
-    "scrapy.extensions.memdebug.MemoryDebugger": None,
-    "scrapy.extensions.spiderstate.SpiderState": None,
-    "scrapy.extensions.throttle.AutoThrottle": None,
     "crawlers.manners.PoliteThrottle": 0,
     # Against answers that have no end where no size is counted, such as headers.
-    "scrapy.extensions.memusage.MemoryUsage": None,
     "crawlers.memory.ResidentMemory": 0,
 }
 TELNETCONSOLE_ENABLED = False
@@ -68,6 +66,8 @@ DUPEFILTER_CLASS = "scrapy.dupefilters.BaseDupeFilter"
 SCHEDULER_MEMORY_QUEUE = "scrapy.squeues.FifoMemoryQueue"
 
 CONCURRENT_REQUESTS = 16
+# Scrapy makes a hundred tasks of each answer for pipelines that wait; ours waits for nothing.
+CONCURRENT_ITEMS = 1
 # How many of them to one host, the site says (`crawlers.run`). AutoThrottle only ever adds to a site's delay: when a
 # host needs `latency` seconds to answer, requests are `latency / concurrency` apart.
 AUTOTHROTTLE_ENABLED = True

@@ -279,11 +279,17 @@ class SiteSpider(Spider):
             return
         left = max(self.budget, 0)
         suspects = list(self._to_check.values())
-        for known in self.state.images_to_check(left) if len(suspects) < left else ():
-            if known.url_hash not in self._to_check and known.url:
+        told = [(showing, known) for showing, known in suspects if self._is_another_file(showing.shown, known)]
+        # That a page changed says little of each of its images: in a gallery one new image moves all others.
+        moved = [(showing, known) for showing, known in suspects if not self._is_another_file(showing.shown, known)]
+        checks = told + sorted(moved, key=lambda one: one[1].checked_at)[: max(left - len(told), 0)]
+        taken = {known.url_hash for _, known in checks}
+        for known in self.state.images_to_check(left) if len(checks) < left else ():
+            fresh = known.checked_at >= self.tally.started_at
+            if len(checks) < left and not fresh and known.url and known.url_hash not in taken:
                 shown = ShownImage(known.url, uploader=None, uploaded_at=None)
-                suspects.append((self._showings.get(known.url_hash) or Showing(known.page_url, 1, shown), known))
-        for showing, known in suspects[: max(left, len(self._to_check))]:
+                checks.append((self._showings.get(known.url_hash) or Showing(known.page_url, 1, shown), known))
+        for showing, known in checks:
             if monotonic() > self.deadline or self._refusal_of(showing.shown):
                 continue
             said = showing.shown.source_hash

@@ -137,7 +137,7 @@ class Site(BaseModel):
     select: Selectors = Field(default_factory=lambda: Selectors(), description="Where its pages say what")
     max_pages: int = Field(20_000, ge=1, description="New pages of one crawl")
     max_images: int = Field(20_000, ge=1, description="New images of one crawl")
-    max_depth: int = Field(10, ge=0, description="Links between a start page and the last page")
+    max_depth: int = Field(30, ge=0, description="Links between a start page and the last page")
     delay_seconds: float = Field(0.5, ge=0, description="Least time between two requests to one host")
     concurrency: int = Field(4, ge=1, le=16, description="Requests to one host at the same time")
     bytes_per_second: int | None = Field(None, ge=1024, description="Bandwidth of the crawl; unset: no bound")

@@ -26,10 +26,12 @@ def test_a_parents_peak_is_not_the_crawls() -> None:
 
 
 def test_it_is_the_limit_in_force() -> None:
+    from scrapy.extensions.memusage import MemoryUsage
     from scrapy.utils.conf import build_component_list
     from scrapy.utils.misc import load_object
 
     from crawlers import settings
     from crawlers.memory import ResidentMemory
 
-    assert [load_object(one) for one in build_component_list(settings.EXTENSIONS)] == [ResidentMemory]
+    used = build_component_list({**settings.EXTENSIONS_BASE, **settings.EXTENSIONS})
+    assert [one for one in map(load_object, used) if issubclass(one, MemoryUsage)] == [ResidentMemory]

@@ -17,12 +17,13 @@ from copywatch.lake.landing import (
     ShardWriter,
     complete_parts,
     forget,
+    is_interrupted,
     is_released,
     part_folder,
     read_stats,
     release,
-    settled_hashes,
     shards,
+    state_file,
 )
 from copywatch.lake.schemas import INTAKE, LANDING
 
@@ -34,7 +35,7 @@ def land(landing: Path, part: str, count: int, *, size: int = 100, run: str = RU
     with ShardWriter(landing, run, part, shard_bytes=shard_bytes) as writer:
         for number in range(count):
             writer.write({"run": run, "site": part, "image_url": f"http://a/{number}", "bytes": bytes(size)})
-        writer.finish({"outcome": "finished", "pages": 1, "started_at": AT}, settled=["ab", "cd"])
+        writer.finish({"outcome": "finished", "pages": 1, "started_at": AT})
 
 
 def urls(landing: Path, run: str = RUN, part: str | None = None) -> list[str]:
@@ -52,7 +53,6 @@ def test_rows_come_back_in_shards_of_the_size(tmp_path: Path) -> None:
     assert pq.read_schema(paths[0]).equals(LANDING)
     assert complete_parts(tmp_path, RUN) == ["a-site", "b-site"]
     assert read_stats(tmp_path, RUN)["b-site"] == {"outcome": "finished", "pages": 1, "started_at": AT}
-    assert settled_hashes(tmp_path, RUN, "a-site") == ["ab", "cd"]
 
 
 def test_a_shard_has_row_groups_that_several_tasks_can_read(tmp_path: Path) -> None:
@@ -71,6 +71,37 @@ def test_a_retry_replaces(tmp_path: Path) -> None:
     assert [path.name for path in part_folder(tmp_path, RUN, "site").glob("*.parquet")] == ["00000.parquet"]
 
 
+def test_a_crawl_that_was_interrupted_is_gone_on_with(tmp_path: Path) -> None:
+    safe: list[int] = []
+
+    def write(*names: str, outcome: str | None = None, resume: bool = True) -> None:
+        writer = ShardWriter(
+            tmp_path, RUN, "site", shard_bytes=10**6, rows=2, resume=resume, committed=lambda: safe.append(1)
+        )
+        with writer:
+            for name in names:
+                writer.write({"image_url": name})
+            if outcome:
+                writer.finish({"outcome": outcome})
+
+    state = state_file(tmp_path, RUN, "site")
+    write("a", "b", "c", "d", "e", resume=False)
+    assert not is_interrupted(tmp_path, RUN, "site"), "nothing says how far it came"
+    state.parent.mkdir()
+    state.touch()
+    assert is_interrupted(tmp_path, RUN, "site")
+    assert len(safe) == 2
+    write("e", outcome="failed")
+    assert urls(tmp_path) == ["a", "b", "c", "d", "e"]
+    assert is_interrupted(tmp_path, RUN, "site"), "what failed is gone on with as well"
+    write(outcome="limited")
+    assert not is_interrupted(tmp_path, RUN, "site")
+    assert len(safe) == 3
+    assert urls(tmp_path) == ["a", "b", "c", "d", "e"]
+    release(tmp_path, RUN)
+    assert not state.exists()
+
+
 def test_a_part_that_is_not_finished_is_not_read(tmp_path: Path) -> None:
     land(tmp_path, "site", 3)
 
@@ -83,7 +114,6 @@ def test_a_part_that_is_not_finished_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         give_up()
     assert shards(tmp_path, RUN) == []
-    assert settled_hashes(tmp_path, RUN, "site") == []
     assert complete_parts(tmp_path, RUN) == []
     assert complete_parts(tmp_path, "no-such-run") == shards(tmp_path, "no-such-run") == []
 

@@ -74,13 +74,17 @@ def _pages(folder: str) -> Environment:
 
 
 class RequestLog:
-    """Which images were asked for, in order, on the site and on the owner's."""
+    """Which images were fetched, in order, from the site and the owner's. Who only asks whether one has changed (HEAD)
+    fetches nothing."""
 
     def __init__(self) -> None:
         self._requests: list[dict[str, object]] = []
 
-    def record(self, site: str, path: str, status: int) -> None:
+    def record(self, site: str, request: Request, status: int) -> None:
         """Note one request."""
+        if request.method == "HEAD":
+            return
+        path = request.url.path
         number = len(self._requests) + 1
         at = datetime.now(UTC).isoformat()
         self._requests.append({"number": number, "site": site, "path": path, "status": status, "at": at})
@@ -195,10 +199,10 @@ class Lumen:
         image = next((image for image in self._published if image.image_path == path and not image.hot_linked), None)
         content = self._content.get(path)
         if image is None or content is None:
-            self._log.record("lumen", path, 404)
+            self._log.record("lumen", request, 404)
             raise HTTPException(404)
         response = _image_response(request, content, PurePosixPath(path).suffix, image.uploaded_at)
-        self._log.record("lumen", path, response.status_code)
+        self._log.record("lumen", request, response.status_code)
         return response
 
     async def robots(self, request: Request) -> Response:
@@ -294,10 +298,10 @@ def create_owner_site(planting: Planting, *, log: RequestLog | None = None) -> S
     async def work(request: Request) -> Response:
         content = originals.get(request.url.path)
         if content is None:
-            requests.record("owner", request.url.path, 404)
+            requests.record("owner", request, 404)
             raise HTTPException(404)
         response = _image_response(request, content, ".jpg", first_shown)
-        requests.record("owner", request.url.path, response.status_code)
+        requests.record("owner", request, response.status_code)
         return response
 
     return Starlette(

@@ -41,6 +41,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _TIMES = [field.name for field in CRAWL_STATS.columns if pa.types.is_timestamp(field.type)]
 _BYTES_COLUMN = "bytes"
 
+_TEXTS_BYTES = 400
+"""Of a row, about, beside the image."""
+
 ROW_GROUP_BYTES = 4 * 2**20
 """Of one row group: Spark splits a file between its tasks at row groups only."""
 
@@ -143,7 +146,8 @@ class ShardWriter:
         self._begun = monotonic()
         self._resume = resume
         self._committed = committed
-        self._batches: list[pa.RecordBatch] = []
+        self._row = pa.struct(list(schema))
+        self._rows: list[pa.StructArray] = []
         self._size = 0
         self._shards = 0
         # Photos are compressed already; the texts beside them repeat.
@@ -164,7 +168,7 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._batches.clear()
+        self._rows.clear()
         for path in self.folder.glob(".*"):
             path.unlink(missing_ok=True)
 
@@ -178,33 +182,36 @@ class ShardWriter:
         if unknown := set(row) - set(self._schema.names):
             raise LakeError(f"landing: {self.folder}: no column is named {', '.join(sorted(unknown))}")
         try:
-            batch = pa.RecordBatch.from_pylist([dict(row)], schema=self._schema)
+            # Half of what a batch of one row costs.
+            converted = pa.array([dict(row)], type=self._row)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise LakeError(f"landing: {self.folder}: a value does not fit its column: {error}") from error
-        self._batches.append(batch)
-        self._size += batch.nbytes
+        self._rows.append(converted)
+        data = row.get(_BYTES_COLUMN)
+        self._size += _TEXTS_BYTES + (len(data) if isinstance(data, bytes) else 0)
         old = monotonic() - self._begun >= self._shard_seconds
-        if old or self._size >= self._shard_bytes or len(self._batches) >= self._shard_rows:
+        if old or self._size >= self._shard_bytes or len(self._rows) >= self._shard_rows:
             self._close_shard()
 
     def _close_shard(self) -> None:
-        if not self._batches:
+        if not self._rows:
             return
         name = f"{self._shards:05d}.parquet"
         hidden = self.folder / f".{name}"
+        batch = pa.RecordBatch.from_struct_array(pa.concat_arrays(self._rows))
         pq.write_table(
-            pa.Table.from_batches(self._batches, schema=self._schema),
+            pa.Table.from_batches([batch], schema=self._schema),
             hidden,
             compression=self._compression,
             use_dictionary=self._dictionary,
-            row_group_size=max(1, len(self._batches) * ROW_GROUP_BYTES // max(1, self._size)),
+            row_group_size=max(1, len(self._rows) * ROW_GROUP_BYTES // max(1, self._size)),
             coerce_timestamps="us",
         )
         with hidden.open("rb") as file:
             os.fsync(file.fileno())
         hidden.replace(self.folder / name)
         self._shards += 1
-        self._batches.clear()
+        self._rows.clear()
         self._size = 0
         self._begun = monotonic()
         self._committed()
