@@ -179,6 +179,11 @@ def _noted_max_age(state: StateFile, origin: str) -> timedelta:
     return timedelta(seconds=seconds) if isinstance(seconds, int | float) else _KEPT
 
 
+LEAST_DELAY = 0.001
+"""Seconds. Without any delay Scrapy 2.19 starts all requests that wait for a host at once, whatever its bound is: it
+counts a request as under way one turn of the event loop too late."""
+
+
 class PoliteThrottle(AutoThrottle):
     """Scrapy's AutoThrottle, which also keeps each host's Crawl-delay, and lets go of what waits when time is over.
 
@@ -220,7 +225,7 @@ class PoliteThrottle(AutoThrottle):
         super()._adjust_delay(slot, latency, response.replace(status=200) if response.status == 304 else response)
 
     def _response_downloaded(self, response: Response, request: Request, spider: Spider) -> None:
-        if self.mindelay <= 0 and not self._least:
+        if self.mindelay <= LEAST_DELAY and not self._least:
             return  # the administrator asked for no delay
         super()._response_downloaded(response, request, spider)
         key, slot = self._get_slot(request, spider)

@@ -27,6 +27,7 @@ from crawlers import settings as project
 from crawlers.addresses import AddressPolicy
 from crawlers.browser import browser_settings
 from crawlers.items import now
+from crawlers.manners import LEAST_DELAY
 
 _SPIDERS = {
     "gallery": "crawlers.spiders.gallery.GallerySpider",
@@ -97,7 +98,7 @@ def site_settings(job: CrawlJob, site: Site, policy: AddressPolicy) -> Settings:
             "USER_AGENT": job.user_agent,
             "DOWNLOAD_TIMEOUT": job.download_seconds,
             "DOWNLOAD_MAXSIZE": job.max_image_bytes,
-            "DOWNLOAD_DELAY": site.delay_seconds,
+            "DOWNLOAD_DELAY": max(site.delay_seconds, LEAST_DELAY),
             "CONCURRENT_REQUESTS_PER_DOMAIN": site.concurrency,
             "AUTOTHROTTLE_TARGET_CONCURRENCY": site.concurrency,
             "AUTOTHROTTLE_START_DELAY": site.delay_seconds,

@@ -3,8 +3,8 @@
 
 Runs at the shortest interval of `sites.yaml`; trigger it by hand to crawl chosen sites now, due or not. **pick_sites**
 takes the sites that are due, and logs where each one stands: a site that failed three times in a row is left alone for
-a while. **crawl** runs once for each; a site that cannot be crawled fails its own task only. **record** puts identical
-pictures (T = 0) into the outbox and similar ones (T = 1) on the review page; **send_alerts** sends the outbox.
+a while. **crawl** runs once for each. **fingerprint** and **match** are Spark jobs. **record** puts identical pictures
+(T = 0) into the outbox and similar ones (T = 1) on the review page; **send_alerts** sends the outbox.
 """
 
 from __future__ import annotations
