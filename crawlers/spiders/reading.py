@@ -207,6 +207,10 @@ class ReadingSpider(SiteSpider):
         self.tally.pages += 1
         known = self.state.page(_asked_digest(response))
         if known is not None:
+            # It is not read, but what it shows is there still.
+            shown = self.state.images_on(known.url)
+            self.tally.images_found += shown
+            self.tally.images_known += shown
             self.note_page(replace(known, visited_at=now()), ())
         return
         yield

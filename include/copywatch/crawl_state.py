@@ -138,6 +138,7 @@ class StateFile:
                 self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}, changed INTEGER) WITHOUT ROWID")
             self._db.execute("CREATE INDEX IF NOT EXISTS images_source_hash ON images (source_hash)")
             self._db.execute("CREATE INDEX IF NOT EXISTS images_sha256 ON images (sha256)")
+            self._db.execute("CREATE INDEX IF NOT EXISTS images_page_url ON images (page_url)")
             self._db.execute("CREATE TABLE IF NOT EXISTS notes (name PRIMARY KEY, value TEXT, changed INTEGER)")
             self._db.execute(f"PRAGMA user_version = {_VERSION}")
         except (sqlite3.Error, OSError) as error:
@@ -190,6 +191,14 @@ class StateFile:
         except sqlite3.Error as error:
             raise self._damaged(error) from error
         return images, pages
+
+    def images_on(self, page_url: str) -> int:
+        """How many known images a page is the one that shows them."""
+        try:
+            row = self._db.execute("SELECT count(*) FROM images WHERE page_url = ?", (page_url,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+        return int(row[0])
 
     def images_to_check(self, most: int) -> list[ImageState]:
         """The images that were not looked at for longest, of those that have bytes."""
