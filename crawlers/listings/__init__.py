@@ -18,10 +18,7 @@ from w3lib.url import safe_url_string
 
 from crawlers.addresses import LONGEST_URL
 from crawlers.spiders.base import Showing
-from crawlers.texts import clean_text, parse_date
-
-CAPTION_LENGTH = 500
-"""Characters, as in `FetchedAddress.caption`."""
+from crawlers.texts import CAPTION_LENGTH, clean_text, parse_date
 
 _INLINE_TAGS = re.compile(
     r"</?(?:a|abbr|b|bdi|bdo|cite|code|del|em|font|i|ins|kbd|mark|q|s|small|span|strong|sub|sup|time|u|var)"

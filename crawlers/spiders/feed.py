@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from scrapy.http import Response
 
-from copywatch.crawl_state import PageState
-from crawlers.addresses import LONGEST_URL
-from crawlers.items import now
 from crawlers.listings import Listing, feed
-from crawlers.spiders.listing import ListingSpider, page_digest
-from crawlers.validators import validators_of
+from crawlers.spiders.listing import ListingSpider
+from crawlers.spiders.reading import page_digest
 
 
 class FeedSpider(ListingSpider):
@@ -30,16 +27,4 @@ class FeedSpider(ListingSpider):
         """Keep the validators of a feed that was read whole."""
         if address not in self.start_addresses or listing.cut_short:
             return
-        at = now()
-        page = PageState(
-            url_hash=page_digest(address),
-            url=address,
-            found_on=address[:LONGEST_URL],
-            depth=0,
-            **validators_of(response),
-            images=len(digests),
-            links=int(listing.next is not None),
-            visited_at=at,
-            changed_at=at,
-        )
-        self.note_page(page, digests)
+        self.note_listing(response, address, digests, links=int(listing.next is not None), found_on=address)

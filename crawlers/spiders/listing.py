@@ -14,13 +14,12 @@ from scrapy import Request
 from scrapy.http import Response
 from twisted.python.failure import Failure
 
-from copywatch.crawl import normal_url, url_hash
 from copywatch.errors import Reason
 from crawlers import failures
 from crawlers.failures import BodyTooLarge, Refusal
 from crawlers.listings import Listing, NotAListing
 from crawlers.spiders.base import Output
-from crawlers.spiders.reading import ReadingSpider
+from crawlers.spiders.reading import ReadingSpider, page_digest
 from crawlers.validators import conditions
 
 OVERLAP = timedelta(days=1)
@@ -351,8 +350,3 @@ class ListingSpider(ReadingSpider):
     def _is_left(self, digest: bytes) -> bool:
         """Whether an image was not asked for at all, since a bound was reached before, or the time was over."""
         return digest in self._showings or (digest in self._unsettled and digest not in self._images_seen)
-
-
-def page_digest(address: str) -> bytes:
-    """How a listing's page is known, like an image."""
-    return bytes.fromhex(url_hash(normal_url(address)))

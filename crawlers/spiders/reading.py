@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import Any, cast
@@ -100,7 +100,7 @@ class ReadingSpider(SiteSpider):
         `more` is given to the callback beside the other three.
         """
         try:
-            digest = bytes.fromhex(url_hash(normal_url(url)))
+            digest = page_digest(url)
             request = Request(
                 url,
                 callback=callback,
@@ -156,7 +156,7 @@ class ReadingSpider(SiteSpider):
                 self._note_gone(response, found_on, depth)
             return
         if response.request and response.request.meta.get("redirect_urls"):
-            digest = bytes.fromhex(url_hash(normal_url(response.url)))
+            digest = page_digest(response.url)
             # Where a redirect leads, another link may lead as well: it is read once, and only on the site's hosts.
             # A start page is read wherever it leads.
             if not start and (digest in self._pages_seen or not self.is_own(response.url)):
@@ -214,6 +214,24 @@ class ReadingSpider(SiteSpider):
             self.note_page(replace(known, visited_at=now()), ())
         return
         yield
+
+    def note_listing(
+        self, response: Response, address: str, digests: Sequence[bytes], *, links: int, found_on: str
+    ) -> None:
+        """A listing was read whole: it is remembered with its validators when its images are settled."""
+        at = now()
+        page = PageState(
+            url_hash=page_digest(address),
+            url=address,
+            found_on=found_on[:LONGEST_URL],
+            depth=0,
+            **validators_of(response),
+            images=len(digests),
+            links=links,
+            visited_at=at,
+            changed_at=at,
+        )
+        self.note_page(page, digests)
 
     def _note_gone(self, response: Response, found_on: str, depth: int) -> None:
         """A page that gives nothing, now and the next time: it is looked at again when it is its turn."""
@@ -276,6 +294,15 @@ class ReadingSpider(SiteSpider):
             yield from self.read_image(response, showing=Showing(found_on, 1, shown), digest=digest)
 
 
+def page_digest(address: str) -> bytes:
+    """How a page, or a page of a listing, is known: like an image.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    return bytes.fromhex(url_hash(normal_url(address)))
+
+
 def asked_address(response: Response) -> str:
     """Where the first of a chain of redirects was asked for."""
     request = response.request
@@ -284,7 +311,7 @@ def asked_address(response: Response) -> str:
 
 
 def _asked_digest(response: Response) -> bytes:
-    return bytes.fromhex(url_hash(normal_url(asked_address(response))))
+    return page_digest(asked_address(response))
 
 
 def _listed_digest(images: Iterable[str], links: Iterable[str]) -> bytes:

@@ -13,16 +13,15 @@ from scrapy.http import Response
 from copywatch.crawl_state import PageState
 from copywatch.errors import Reason
 from crawlers import failures
-from crawlers.addresses import LONGEST_URL
 from crawlers.failures import BodyTooLarge, Refusal
 from crawlers.items import now
 from crawlers.listings import Listing, NotAListing, sitemap
 from crawlers.listings.sitemap import Listed
 from crawlers.spiders.base import Output, Showing
-from crawlers.spiders.listing import OVERLAP, page_digest
-from crawlers.spiders.reading import ReadingSpider, asked_address
+from crawlers.spiders.listing import OVERLAP
+from crawlers.spiders.reading import ReadingSpider, asked_address, page_digest
 from crawlers.texts import parse_date
-from crawlers.validators import conditions, validators_of
+from crawlers.validators import conditions
 
 _INDEXES = "sitemaps"
 """Note: the sitemaps of each index, with their dates; an index that answers 304 does not say them again."""
@@ -116,19 +115,7 @@ class SitemapSpider(ReadingSpider):
         if sitemaps and len(sitemaps) <= _MOST_NOTED:
             dates = ((one.address, one.changed_at.isoformat() if one.changed_at else None) for one in sitemaps)
             self._indexes[address] = [list(pair) for pair in dates]
-        at = now()
-        page = PageState(
-            url_hash=page_digest(address),
-            url=address,
-            found_on=found_on[:LONGEST_URL],
-            depth=0,
-            **validators_of(response),
-            images=len(digests),
-            links=len(sitemaps),
-            visited_at=at,
-            changed_at=at,
-        )
-        self.note_page(page, digests)
+        self.note_listing(response, address, digests, links=len(sitemaps), found_on=found_on)
 
     def _ask_for_sitemaps(self, sitemaps: Iterable[Listed], *, found_on: str, level: int) -> Output:
         """Those not read for longest first."""

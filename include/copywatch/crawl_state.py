@@ -137,7 +137,6 @@ class StateFile:
                 columns = ", ".join(f"{name} PRIMARY KEY" if name == _KEYS[table] else name for name in _columns(table))
                 self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}, changed INTEGER) WITHOUT ROWID")
             self._db.execute("CREATE INDEX IF NOT EXISTS images_source_hash ON images (source_hash)")
-            self._db.execute("CREATE INDEX IF NOT EXISTS images_sha256 ON images (sha256)")
             self._db.execute("CREATE INDEX IF NOT EXISTS images_page_url ON images (page_url)")
             self._db.execute("CREATE TABLE IF NOT EXISTS notes (name PRIMARY KEY, value TEXT, changed INTEGER)")
             self._db.execute(f"PRAGMA user_version = {_VERSION}")
